@@ -1,0 +1,36 @@
+package bus
+
+import "github.com/cespare/xxhash/v2"
+
+// The topics that Millrace itself reads and writes. A route may name others.
+const (
+	Ingested      = "ingested"       // every message, as the edge took it; telemetry.Message
+	Telemetry     = "telemetry"      // Channel messages; telemetry.Message
+	Logs          = "logs"           // Log messages; telemetry.Message
+	Events        = "events"         // Event messages and what no route wanted; telemetry.Message
+	Critical      = "critical"       // Log messages that are Critical; telemetry.Message
+	Aggregates    = "aggregates"     // windows; telemetry.Aggregate
+	Alarms        = "alarms"         // changes of alarms; telemetry.Alarm
+	AlarmCommands = "alarm-commands" // operators' acknowledgements; telemetry.Alarm
+	Sessions      = "sessions"       // connections that began or ended; telemetry.Message of KindSession
+	DeadLetters   = "dead-letters"   // what could not be processed; telemetry.DeadLetter
+)
+
+// Topics returns the topics that Millrace itself needs, in the order of a message's way.
+func Topics() []string {
+	return []string{Ingested, Telemetry, Logs, Events, Critical, Aggregates, Alarms, AlarmCommands, Sessions, DeadLetters}
+}
+
+// PartitionOf returns the partition, of n, that holds the messages of a device: xxHash64 of tenant, a zero byte and
+// device id, modulo n. It never changes, so a device's order holds across restarts and processes.
+func PartitionOf(tenant, device string, n int) int {
+	if n <= 1 {
+		return 0
+	}
+	var d xxhash.Digest
+	d.Reset()
+	_, _ = d.WriteString(tenant)
+	_, _ = d.Write([]byte{0})
+	_, _ = d.WriteString(device)
+	return int(d.Sum64() % uint64(n)) //nolint:gosec // n is positive and the remainder is below it
+}

@@ -1,0 +1,65 @@
+package store
+
+import (
+	"context"
+
+	"github.com/millrace/millrace/pkg/bus"
+	"github.com/millrace/millrace/pkg/telemetry"
+)
+
+// MessageRow is one message with its identity: the row of device_messages and of logs, and what device_state and devices are
+// made from.
+type MessageRow struct {
+	telemetry.Message
+	Origin bus.Origin
+}
+
+// StateWriter keeps device_state, one row a (tenant, device, channel), the latest by (event time, origin); and devices,
+// one row a (tenant, device): first and last ingest time of whatever it sent, and from messages of KindSession whether, since
+// when and why it is connected or gone. Messages of KindChannel and KindEvent make state; logs only touch devices.
+type StateWriter = Writer[MessageRow]
+
+// HistoryWriter keeps device_messages and the archive. It is Buffered.
+type HistoryWriter interface {
+	Writer[MessageRow]
+	Buffered
+}
+
+// LogWriter keeps logs.
+type LogWriter = Writer[MessageRow]
+
+// AlarmWriter keeps alarms, one row an alarm id, the row with the highest revision; with the checkpoints of alerting.
+type AlarmWriter interface {
+	Writer[telemetry.Alarm]
+	Checkpoints
+}
+
+// DeadLetterWriter keeps dead_letters.
+type DeadLetterWriter = Writer[telemetry.DeadLetter]
+
+// AggregateRow is one closed window, or its correction. A row replaces the one with the same key (tenant, device, channel,
+// window length, window start).
+type AggregateRow struct {
+	telemetry.Aggregate
+	// State is the mergeable state of the window (see services/aggregator), kept beside the row while the window may still be
+	// corrected; never shown to SQL.
+	State []byte
+}
+
+// AggregateWriter keeps aggregates, and the checkpoints of the aggregator.
+type AggregateWriter interface {
+	Writer[AggregateRow]
+	Checkpoints
+	// Windows returns, beside keys, the rows with their State as last written; a row with Count 0 where there is none or
+	// its state was forgotten.
+	Windows(ctx context.Context, keys []WindowKey) ([]AggregateRow, error)
+	// ForgetStates drops the State of windows that ended before t, rows stay.
+	ForgetStates(ctx context.Context, before telemetry.Time) error
+}
+
+// WindowKey is the key of an aggregate.
+type WindowKey struct {
+	Tenant, DeviceID, ChannelKey string
+	WindowStart                  telemetry.Time
+	WindowLength                 int64 // nanoseconds
+}

@@ -1,0 +1,45 @@
+package worker
+
+import (
+	"github.com/millrace/millrace/pkg/bus"
+	"github.com/millrace/millrace/pkg/telemetry"
+)
+
+// Task is what a worker does with the records of one share. It is used by one goroutine, does no I/O and asks no clock.
+type Task[Row any] interface {
+	// Add takes one record of topic, in the order of its partition; the records of several topics interleave somehow. The loop
+	// has already dropped records whose origin was taken before. An error refuses the record: it goes to dead letters with the error as
+	// its reason, and what Add put into out for it is taken back.
+	Add(out *Output[Row], topic string, r bus.Record) error
+	// Tick tells the wall clock, about once a second and before a drain. idle says that nothing of the share is unread.
+	Tick(out *Output[Row], now telemetry.Time, idle bool)
+}
+
+// Stateful is a Task whose state must outlive the process. The state covers exactly what Add and Tick have been given.
+type Stateful interface {
+	// Snapshot appends the state to dst.
+	Snapshot(dst []byte) ([]byte, error)
+	// Restore is called once, before anything else, with what Snapshot wrote; not at all on the first start.
+	Restore(state []byte) error
+}
+
+// Output is what a task wants done: rows for its store and records for other topics. The loop empties it after each commit.
+type Output[Row any] struct {
+	Rows    []Row
+	Publish []Publication
+}
+
+// Publication is a record for the partition of topic that has the share's number.
+type Publication struct {
+	Topic  string
+	Record bus.Record
+}
+
+// Decide is a Task without state or clock.
+type Decide[Row any] func(out *Output[Row], topic string, r bus.Record) error
+
+// Add calls d.
+func (d Decide[Row]) Add(out *Output[Row], topic string, r bus.Record) error { return d(out, topic, r) }
+
+// Tick does nothing.
+func (d Decide[Row]) Tick(*Output[Row], telemetry.Time, bool) {}

@@ -1,0 +1,3 @@
+module github.com/millrace/millrace/schemas
+
+go 1.26
