@@ -1,5 +1,7 @@
 package telemetry
 
+import "strings"
+
 // Aggregate is one event-time window of one numeric channel: what the topic aggregates carries and the table holds.
 type Aggregate struct {
 	Tenant, DeviceID, DeviceType, ChannelKey string
@@ -27,4 +29,12 @@ func (a *Aggregate) Avg() float64 {
 		return 0
 	}
 	return a.Sum / float64(a.Count)
+}
+
+// Clone returns a copy of a that shares no memory with it.
+func (a *Aggregate) Clone() Aggregate {
+	c := *a
+	c.Tenant, c.DeviceID = strings.Clone(a.Tenant), strings.Clone(a.DeviceID)
+	c.DeviceType, c.ChannelKey = strings.Clone(a.DeviceType), strings.Clone(a.ChannelKey)
+	return c
 }
