@@ -1,8 +1,6 @@
 package config
 
-import (
-	"strings"
-)
+import "strings"
 
 // listedMax is how many known names an error spells out when none is near.
 const listedMax = 12
@@ -36,7 +34,7 @@ func nearest(name string, known []string) string {
 	name = plain(name)
 	best, bestEdits := "", len(name)/3+1
 	for _, candidate := range known {
-		if edits := distance(name, plain(candidate)); edits < bestEdits || (edits == bestEdits && best == "" && edits == 1) {
+		if edits := distance(name, plain(candidate)); edits < bestEdits {
 			best, bestEdits = candidate, edits
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 )
 
 const (
@@ -14,6 +15,8 @@ const (
 	DepthMax = 64
 	// NodesMax is how many YAML values a file may amount to with its aliases followed; more is a fault.
 	NodesMax = 100_000
+	// FaultsMax is how many faults are told at most; what comes after them is not read.
+	FaultsMax = 1000
 	// DefaultEnvPrefix begins the name of every variable that is a key.
 	DefaultEnvPrefix = "MILLRACE_"
 )
@@ -62,6 +65,11 @@ func Load(src Source, cfg any) error {
 	if err != nil {
 		return Faults{{Where: src.File, Text: err.Error()}}
 	}
+	own := []string{src.Section}
+	if src.Section == "" {
+		own = topKeys(root.Type().Elem())
+	}
+	src.OtherSections = slices.DeleteFunc(slices.Clone(src.OtherSections), func(s string) bool { return slices.Contains(own, s) })
 	l := newLoader(src)
 	l.file(text, root.Elem())
 	l.environment(root.Elem())
@@ -71,6 +79,13 @@ func Load(src Source, cfg any) error {
 		return nil
 	}
 	return l.faults.sorted()
+}
+
+func topKeys(t reflect.Type) []string {
+	if !isSection(t) {
+		return nil
+	}
+	return keysOf(t)
 }
 
 func (s Source) read() ([]byte, error) {
