@@ -1,0 +1,70 @@
+# Everything a contributor does. `make` alone lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help build run test e2e race lint fmt fuzz bench alone sync check docs tools clean
+
+SERVICES := ingest router state-projector history-writer aggregator alerting log-consumer live
+MODULES  := $(shell awk '/^\t\.\// {print $$1}' go.work)
+BIN      := bin
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS  := -s -w -X github.com/millrace/millrace/pkg/service.version=$(VERSION)
+FUZZTIME ?= 20s
+# golangci-lint is built from tools/go.mod, so its version is pinned there.
+LINT     := $(BIN)/golangci-lint
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build millrace and every worker into bin/
+	go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./services/standalone/cmd/millrace
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ $(foreach s,$(SERVICES),./services/$(s)/cmd/$(s)) ./loadtest/cmd/millrace-load
+
+run: $(BIN)/millrace-only ## build millrace and run it with a simulated house and plant
+	$(BIN)/millrace run --demo
+
+.PHONY: $(BIN)/millrace-only
+$(BIN)/millrace-only:
+	go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./services/standalone/cmd/millrace
+
+test: build ## every test, the end-to-end ones on the real binaries in bin/ too
+	MILLRACE_BIN=$(CURDIR)/$(BIN) go test -shuffle=on -timeout 20m work
+
+e2e: build ## the end-to-end tests alone
+	MILLRACE_BIN=$(CURDIR)/$(BIN) go test -count=1 -v -timeout 20m ./test/e2e/...
+
+race: ## every package's tests under the race detector
+	go test -race -shuffle=on -short -timeout 20m $(addsuffix /...,$(filter-out ./test/e2e,$(MODULES)))
+
+$(LINT): tools/go.mod
+	GOWORK=off go -C tools build -o ../$(BIN)/ tool
+
+tools: $(LINT) ## build the linters into bin/
+
+lint: $(LINT) ## golangci-lint over every module
+	$(LINT) run $(addsuffix /...,$(MODULES))
+
+fmt: $(LINT) ## format everything
+	$(LINT) fmt $(addsuffix /...,$(MODULES))
+
+fuzz: ## each fuzz target for FUZZTIME (default 20s)
+	@set -e; grep -rl --include='*_test.go' '^func Fuzz' $(MODULES) | while read -r f; do \
+	  for t in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' $$f); do \
+	    echo "== $$f $$t"; go test -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) ./$$(dirname $$f); done; done
+
+bench: ## the benchmarks of the hot path
+	go test -run '^$$' -bench . -benchtime 1s -benchmem $(addsuffix /...,$(filter-out ./test/e2e,$(MODULES)))
+
+alone: ## each module on its own, as an image builds it
+	@set -e; for m in $(MODULES); do echo "== $$m"; (cd $$m && GOWORK=off go vet ./... && GOWORK=off go mod tidy -diff); done
+
+sync: ## one version of everything in all modules
+	go work sync
+	@set -e; for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy); done
+
+docs: ## write the generated pages of docs/ again
+	MILLRACE_UPDATE=1 go test ./services/standalone/... -run 'TestDocs' -count=1
+
+check: lint alone test race ## all that CI asks for
+
+clean: ## remove what was built
+	rm -rf $(BIN)

@@ -1,0 +1,264 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience is how long a condition may take before the test gives up: generous, since the machine may be busy.
+const patience = 3 * time.Minute
+
+var binaries struct { //nolint:gochecknoglobals // built once for all tests
+	once sync.Once
+	dir  string
+	err  error
+}
+
+// binary returns the path of a built command, building all of them once where MILLRACE_BIN does not say where they are.
+func binary(t *testing.T, name string) string {
+	t.Helper()
+	binaries.once.Do(func() {
+		if binaries.dir = os.Getenv("MILLRACE_BIN"); binaries.dir != "" {
+			return
+		}
+		if binaries.dir, binaries.err = os.MkdirTemp("", "millrace-bin"); binaries.err != nil {
+			return
+		}
+		build := exec.Command("go", "build", "-o", binaries.dir+"/", "./services/standalone/cmd/millrace",
+			"./services/ingest/cmd/ingest", "./services/router/cmd/router", "./services/live/cmd/live")
+		build.Dir = filepath.Join("..", "..")
+		if out, err := build.CombinedOutput(); err != nil {
+			binaries.err = fmt.Errorf("%w: %s", err, out)
+		}
+	})
+	if binaries.err != nil {
+		t.Fatalf("build the binaries: %v", binaries.err)
+	}
+	return filepath.Join(binaries.dir, name)
+}
+
+// process is one started binary.
+type process struct {
+	name   string
+	cmd    *exec.Cmd
+	output *syncBuffer
+	exited chan struct{}
+	err    error // valid once exited is closed
+}
+
+// start runs a binary with args until the test ends or it is stopped.
+func start(t *testing.T, name string, env []string, args ...string) *process {
+	t.Helper()
+	p := &process{name: name, output: &syncBuffer{}, exited: make(chan struct{})}
+	p.cmd = exec.Command(binary(t, name), args...)
+	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
+	if err := p.cmd.Start(); err != nil {
+		t.Fatalf("start %s: %v", name, err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.exited)
+	}()
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			t.Logf("output of %s:\n%s", name, p.output.tail(20_000))
+		}
+	})
+	return p
+}
+
+// kill ends the process as a power cut would end it: without asking.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.exited
+}
+
+// stop asks the process to drain and waits until it has.
+func (p *process) stop(t *testing.T) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		t.Fatalf("stop %s: %v", p.name, err)
+	}
+	select {
+	case <-p.exited:
+		if p.err != nil {
+			t.Fatalf("%s stopped with %v\n%s", p.name, p.err, p.output.tail(5000))
+		}
+	case <-time.After(patience):
+		t.Fatalf("%s did not stop\n%s", p.name, p.output.tail(5000))
+	}
+}
+
+// instance is a running `millrace run`.
+type instance struct {
+	*process
+	data string // its data directory
+	http string // base URL
+	mqtt string // host:port
+	nats string // URL
+}
+
+// run starts `millrace run` on free ports with its data in dir and waits until it takes messages.
+func run(t *testing.T, dir string, args ...string) *instance {
+	t.Helper()
+	endpoints := filepath.Join(dir, "endpoints.json")
+	_ = os.Remove(endpoints)
+	args = append([]string{"run", "--data", dir, "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--nats", "127.0.0.1:0"}, args...)
+	in := &instance{process: start(t, "millrace", nil, args...), data: dir}
+	eventually(t, "the instance is ready", func() error {
+		select {
+		case <-in.exited:
+			t.Fatalf("millrace run ended: %v\n%s", in.err, in.output.tail(5000))
+		default:
+		}
+		b, err := os.ReadFile(endpoints) //nolint:gosec // a file of the test
+		if err != nil {
+			return err
+		}
+		var at struct{ HTTP, MQTT, NATS string }
+		if err := json.Unmarshal(b, &at); err != nil {
+			return err
+		}
+		in.http, in.mqtt, in.nats = at.HTTP, at.MQTT, at.NATS
+		return ready(in.http)
+	})
+	return in
+}
+
+func ready(base string) error {
+	resp, err := http.Get(base + "/readyz") //nolint:gosec,noctx // a URL of the test
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		b, _ := io.ReadAll(resp.Body)
+		return fmt.Errorf("readyz: %s: %s", resp.Status, b)
+	}
+	return nil
+}
+
+// eventually waits until check returns nil.
+func eventually(t *testing.T, what string, check func() error) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	pause := time.NewTicker(50 * time.Millisecond)
+	defer pause.Stop()
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not after %v: %v", what, patience, err)
+		}
+		<-pause.C
+	}
+}
+
+// post sends a body and returns the answer's code and text.
+func (in *instance) post(t *testing.T, path, contentType, body string) (int, string) {
+	t.Helper()
+	resp, err := http.Post(in.http+path, contentType, strings.NewReader(body)) //nolint:noctx // a test
+	if err != nil {
+		t.Fatalf("POST %s: %v", path, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatalf("POST %s: %v", path, err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+// query runs SQL through the instance and returns the rows as text, without the header.
+func (in *instance) query(ctx context.Context, sql string) ([][]string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, in.http+"/v1/sql", strings.NewReader(sql))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "text/plain")
+	req.Header.Set("Accept", "text/csv")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: %s: %s", sql, resp.Status, b)
+	}
+	rows, err := csv.NewReader(bytes.NewReader(b)).ReadAll()
+	if err != nil || len(rows) == 0 {
+		return nil, fmt.Errorf("%s: %w: %s", sql, err, b)
+	}
+	return rows[1:], nil
+}
+
+// count runs a query that answers with one number.
+func (in *instance) count(t *testing.T, sql string) int {
+	t.Helper()
+	rows, err := in.query(t.Context(), sql)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(rows[0][0])
+	if err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return n
+}
+
+// wantRows waits until sql answers with exactly want.
+func (in *instance) wantRows(t *testing.T, sql string, want ...[]string) {
+	t.Helper()
+	eventually(t, sql, func() error {
+		rows, err := in.query(t.Context(), sql)
+		if err != nil {
+			return err
+		}
+		if got := fmt.Sprint(rows); got != fmt.Sprint(want) {
+			return fmt.Errorf("got %v, want %v", rows, want)
+		}
+		return nil
+	})
+}
+
+// syncBuffer keeps what a process printed.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) tail(n int) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.b.Bytes()
+	return string(b[max(0, len(b)-n):])
+}
