@@ -77,7 +77,7 @@ func (p *partition) makeRoom(limit int64) {
 		p.bytes -= int64(len(r.Value))
 		through = r.Position
 	}
-	p.recs = slices.Clone(p.recs[p.after(through):])
+	p.drop(p.after(through))
 }
 
 func (p *partition) readByAll(at bus.Position) bool {
@@ -94,7 +94,13 @@ func (p *partition) trim(through bus.Position) {
 	for _, r := range p.recs[:n] {
 		p.bytes -= int64(len(r.Value))
 	}
-	p.recs = slices.Clone(p.recs[n:])
+	p.drop(n)
+}
+
+// drop forgets the first n records. The array goes when appending has outgrown it.
+func (p *partition) drop(n int) {
+	clear(p.recs[:n])
+	p.recs = p.recs[n:]
 }
 
 // after returns the index of the first record after at.

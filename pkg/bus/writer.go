@@ -1,0 +1,325 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Ticket is told what became of the records that were submitted with it. It must be comparable: a pointer.
+type Ticket interface {
+	// Done reports that the next n of the records submitted with this ticket for one partition are on disk, or, with an
+	// error, that they are refused (ErrFull, ErrTooLarge: nothing was appended) or that nobody knows. The records of a
+	// partition are reported in the order in which they were submitted, with one call for each append however many of them it
+	// took. It is called from a goroutine that commits, so it must not wait, least of all for the Writer.
+	Done(n int, err error)
+}
+
+// The limits that a zero WriterConfig stands for.
+const (
+	defaultBatchBytesMax   = 256 << 10
+	defaultBatchRecordsMax = 8192
+	defaultPendingBytesMax = 64 << 20
+	defaultRetryMax        = time.Second
+	firstRetry             = 20 * time.Millisecond
+	recordOverheadBytes    = 64 // what a pending record costs beside its value
+)
+
+// WriterConfig sizes a Writer. The zero WriterConfig is a good one for the edge.
+type WriterConfig struct {
+	// BatchBytesMax and BatchRecordsMax limit one append; more goes into the next. A record that is larger by itself is
+	// appended alone. 0 means 256 KiB, 8192 records.
+	BatchBytesMax   int
+	BatchRecordsMax int
+	// PendingBytesMax limits what is submitted and not yet reported, over all partitions, counting 64 bytes a record beside
+	// its value. At the limit Submit waits. 0 means 64 MiB.
+	PendingBytesMax int64
+	// RecordBytesMax is the largest value that Submit takes; 0 leaves it to the log.
+	RecordBytesMax int
+	// RetryMax is the longest wait between attempts of an append whose outcome nobody knows; the first is 20 ms. 0 means 1 s.
+	RetryMax time.Duration
+	// RetryFor ends the attempts, and reports the error, when so long has passed since the first; 0 goes on until Close.
+	RetryFor time.Duration
+}
+
+func (c WriterConfig) withDefaults() WriterConfig {
+	if c.BatchBytesMax <= 0 {
+		c.BatchBytesMax = defaultBatchBytesMax
+	}
+	if c.BatchRecordsMax <= 0 {
+		c.BatchRecordsMax = defaultBatchRecordsMax
+	}
+	if c.PendingBytesMax <= 0 {
+		c.PendingBytesMax = defaultPendingBytesMax
+	}
+	if c.RetryMax <= 0 {
+		c.RetryMax = defaultRetryMax
+	}
+	return c
+}
+
+// WriterStats counts since the Writer was made.
+type WriterStats struct {
+	Appends      uint64 // that succeeded
+	Records      uint64 // that are on disk
+	Bytes        uint64 // of their values
+	Failed       uint64 // records reported with an error
+	Retries      uint64 // appends tried again because nobody knew their outcome
+	PendingBytes int64  // submitted and not yet reported, now
+}
+
+// Writer does group commit for every driver alike: while one append of a partition is in flight, what is submitted for that
+// partition gathers, and goes with the next. Nothing waits for a timer, so one lone record is as quick as the log, and a flood
+// makes large appends. Each partition that is written has a goroutine of its own, which repeats an append whose outcome
+// nobody knows, always with the same records, so that a driver can drop the double.
+//
+// Safe for concurrent use. The submissions of one goroutine for one partition keep their order.
+type Writer struct {
+	log Appender
+	cfg WriterConfig
+
+	life  context.Context //nolint:containedctx // ends when Close gives up; appends outlive the calls that submitted them
+	abort context.CancelFunc
+	lanes atomic.Pointer[map[PartitionID]*lane] // replaced as a whole, under mu
+	room  room
+	spare sync.Pool // of *batch, empty
+	count counters
+
+	mu      sync.Mutex
+	closed  bool
+	running sync.WaitGroup // committers
+}
+
+type counters struct{ appends, records, bytes, failed, retries atomic.Uint64 }
+
+// NewWriter returns a Writer on log. It takes ctx's values but not its end: a Writer lives until Close.
+func NewWriter(ctx context.Context, log Appender, cfg WriterConfig) *Writer {
+	cfg = cfg.withDefaults()
+	w := &Writer{log: log, cfg: cfg, room: room{limit: cfg.PendingBytesMax, closed: make(chan struct{})}}
+	w.life, w.abort = context.WithCancel(context.WithoutCancel(ctx))
+	w.lanes.Store(&map[PartitionID]*lane{})
+	return w
+}
+
+// Partitions implements Appender.
+func (w *Writer) Partitions(topic string) int { return w.log.Partitions(topic) }
+
+// Submit gives one record to be appended to p, and returns as soon as a copy of value is gathered: ticket is told when the
+// record is on disk. It waits only while PendingBytesMax are pending. An error means that the record was not taken and that
+// ticket will not be told: ctx's when it ends first, ErrTooLarge, or ErrClosed.
+func (w *Writer) Submit(ctx context.Context, p PartitionID, value []byte, origin Origin, ticket Ticket) error {
+	if limit := w.cfg.RecordBytesMax; limit > 0 && len(value) > limit {
+		return fmt.Errorf("submit to %s: %d bytes, limit %d: %w", p, len(value), limit, ErrTooLarge)
+	}
+	l, err := w.lane(p)
+	if err != nil {
+		return err
+	}
+	size := int64(len(value) + recordOverheadBytes)
+	if err := w.room.take(ctx, size); err != nil {
+		return fmt.Errorf("submit to %s: %w", p, err)
+	}
+	if !l.add(value, origin, ticket) {
+		w.room.give(size)
+		return fmt.Errorf("submit to %s: %w", p, ErrClosed)
+	}
+	return nil
+}
+
+// SubmitBatch is Submit for several records of one partition, which stay together in order but may take more than one
+// append. All are taken or none.
+func (w *Writer) SubmitBatch(ctx context.Context, p PartitionID, recs []Record, ticket Ticket) error {
+	if len(recs) == 0 {
+		return nil
+	}
+	size := int64(0)
+	for i := range recs {
+		n := len(recs[i].Value)
+		if limit := w.cfg.RecordBytesMax; limit > 0 && n > limit {
+			return fmt.Errorf("submit to %s: record %d: %d bytes, limit %d: %w", p, i, n, limit, ErrTooLarge)
+		}
+		size += int64(n + recordOverheadBytes)
+	}
+	l, err := w.lane(p)
+	if err != nil {
+		return err
+	}
+	if err := w.room.take(ctx, size); err != nil {
+		return fmt.Errorf("submit to %s: %w", p, err)
+	}
+	if !l.addAll(recs, ticket) {
+		w.room.give(size)
+		return fmt.Errorf("submit to %s: %w", p, ErrClosed)
+	}
+	return nil
+}
+
+// Append implements Appender: it submits recs and waits until they are on disk. When ctx ends first the outcome is unknown.
+// When some of recs are on disk and others were refused, the error is neither ErrFull nor ErrTooLarge.
+func (w *Writer) Append(ctx context.Context, p PartitionID, recs []Record) error {
+	if len(recs) == 0 {
+		return nil
+	}
+	t := &waiting{left: len(recs), done: make(chan struct{})}
+	if err := w.SubmitBatch(ctx, p, recs, t); err != nil {
+		return err
+	}
+	select {
+	case <-t.done:
+		return t.outcome(p)
+	case <-ctx.Done():
+		return fmt.Errorf("append to %s: %w", p, ctx.Err())
+	}
+}
+
+// Stats returns the counts until now.
+func (w *Writer) Stats() WriterStats {
+	c := &w.count
+	return WriterStats{
+		Appends: c.appends.Load(), Records: c.records.Load(), Bytes: c.bytes.Load(),
+		Failed: c.failed.Load(), Retries: c.retries.Load(), PendingBytes: w.room.taken.Load(),
+	}
+}
+
+// Close takes no more records and waits until all that were submitted are reported. When ctx ends before that, the rest is
+// reported with an error, and so does Close return one.
+func (w *Writer) Close(ctx context.Context) error {
+	w.mu.Lock()
+	if !w.closed {
+		w.closed = true
+		close(w.room.closed)
+	}
+	for _, l := range *w.lanes.Load() {
+		l.close()
+	}
+	w.mu.Unlock()
+
+	before := w.count.failed.Load()
+	stop := context.AfterFunc(ctx, w.abort)
+	w.running.Wait()
+	stop()
+	w.abort()
+	if err := ctx.Err(); err != nil && w.count.failed.Load() > before {
+		return fmt.Errorf("close the writer: %d records not known to be on disk: %w", w.count.failed.Load()-before, err)
+	}
+	return nil
+}
+
+// lane returns the lane of p, which it starts at the first use.
+func (w *Writer) lane(p PartitionID) (*lane, error) {
+	if l, ok := (*w.lanes.Load())[p]; ok {
+		return l, nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return nil, fmt.Errorf("submit to %s: %w", p, ErrClosed)
+	}
+	if l, ok := (*w.lanes.Load())[p]; ok {
+		return l, nil
+	}
+	l := &lane{w: w, id: p, wake: make(chan struct{}, 1), gathering: &batch{}}
+	lanes := maps.Clone(*w.lanes.Load())
+	lanes[p] = l
+	w.lanes.Store(&lanes)
+	w.running.Go(l.run)
+	return l, nil
+}
+
+// waiting is the ticket of Append.
+type waiting struct {
+	left, stored int
+	err          error
+	done         chan struct{}
+}
+
+// Done is called by one committer at a time, since all records are of one partition.
+func (t *waiting) Done(n int, err error) {
+	if err == nil {
+		t.stored += n
+	} else if t.err == nil {
+		t.err = err
+	}
+	if t.left -= n; t.left == 0 {
+		close(t.done)
+	}
+}
+
+func (t *waiting) outcome(p PartitionID) error {
+	switch {
+	case t.err == nil:
+		return nil
+	case t.stored > 0 && (errors.Is(t.err, ErrFull) || errors.Is(t.err, ErrTooLarge)):
+		return fmt.Errorf("append to %s: %d records are on disk, then: %v", p, t.stored, t.err) //nolint:errorlint // must not read as "none was appended"
+	default:
+		return fmt.Errorf("append to %s: %w", p, t.err)
+	}
+}
+
+// room is a bound on pending bytes.
+type room struct {
+	limit  int64
+	taken  atomic.Int64
+	closed chan struct{} // closed by Writer.Close
+
+	mu      sync.Mutex
+	changed chan struct{} // closed by the next give; nil while nobody waits
+	waiters atomic.Int32
+}
+
+// take waits until n bytes are free. More than the limit is granted when nothing else is taken.
+func (r *room) take(ctx context.Context, n int64) error {
+	for {
+		taken := r.taken.Load()
+		if taken == 0 || taken+n <= r.limit {
+			if r.taken.CompareAndSwap(taken, taken+n) {
+				return nil
+			}
+			continue
+		}
+		r.waiters.Add(1)
+		err := r.await(ctx, n)
+		r.waiters.Add(-1)
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// await returns when there may be room for n bytes.
+func (r *room) await(ctx context.Context, n int64) error {
+	r.mu.Lock()
+	if r.changed == nil {
+		r.changed = make(chan struct{})
+	}
+	changed := r.changed
+	r.mu.Unlock()
+	if taken := r.taken.Load(); taken == 0 || taken+n <= r.limit { // given before this goroutine counted as a waiter
+		return nil
+	}
+	select {
+	case <-changed:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-r.closed:
+		return ErrClosed
+	}
+}
+
+func (r *room) give(n int64) {
+	r.taken.Add(-n)
+	if r.waiters.Load() == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.changed != nil {
+		close(r.changed)
+		r.changed = nil
+	}
+}
