@@ -40,7 +40,7 @@ func fleet(seed uint64) []device {
 // stamp formats t as the gateways do: to 100 ns, in UTC.
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.0000000Z") }
 
-func eventsTopic(id string) string          { return "devices/" + id + "/messages/events/" }
+func eventsTopic(id string) string           { return "devices/" + id + "/messages/events/" }
 func channelTopic(id, channel string) string { return "devices/" + id + "/channels/" + channel }
 
 // channelMessage is the Channel JSON of a gateway; value is sent as a string, as real gateways do.
