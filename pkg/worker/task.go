@@ -9,9 +9,11 @@ import (
 type Task[Row any] interface {
 	// Add takes one record of topic, in the order of its partition; the records of several topics interleave somehow. The loop
 	// has already dropped records whose origin was taken before. An error refuses the record: it goes to dead letters with the error as
-	// its reason, and what Add put into out for it is taken back.
+	// its reason, and what Add appended to out for it is taken back. A panic throws the task away; a fresh one begins from the last
+	// commit, and the second panic on one record refuses it.
 	Add(out *Output[Row], topic string, r bus.Record) error
-	// Tick tells the wall clock, about once a second and before a drain. idle says that nothing of the share is unread.
+	// Tick tells the wall clock, about once a second. idle says that nothing of the share was unread at now. A drain does not
+	// tick: what the clock would have closed, it closes after the restart.
 	Tick(out *Output[Row], now telemetry.Time, idle bool)
 }
 
@@ -23,7 +25,9 @@ type Stateful interface {
 	Restore(state []byte) error
 }
 
-// Output is what a task wants done: rows for its store and records for other topics. The loop empties it after each commit.
+// Output is what a task wants done: rows for its store and records for other topics. The loop empties it after each commit,
+// so a task that finds Rows empty may forget what it knew of them. Rows and records may alias the values of records that Add
+// took since the last commit.
 type Output[Row any] struct {
 	Rows    []Row
 	Publish []Publication

@@ -1,0 +1,148 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/millrace/millrace/pkg/bus"
+	"github.com/millrace/millrace/pkg/store"
+)
+
+// commit makes everything that was taken since the last commit durable: it publishes, then appends dead letters, then writes
+// rows, progress and state together. A crash in between repeats the steps before it, which readers bear; the other order
+// would lose them.
+func (s *share[Row]) commit(ctx context.Context) error {
+	if !s.dirty {
+		return nil
+	}
+	l := s.loop
+	if l.Prepare != nil {
+		if err := s.retry(ctx, "prepare the rows", func() error { return l.Prepare(ctx, &s.out) }); err != nil {
+			return err
+		}
+	}
+	if err := s.publish(ctx); err != nil {
+		return err
+	}
+	if err := s.appendLetters(ctx); err != nil {
+		return err
+	}
+	var took time.Duration
+	if l.Store != nil {
+		var err error
+		if took, err = s.write(ctx); err != nil {
+			return err
+		}
+		l.Metrics.rows.WithLabelValues(l.Worker).Add(float64(len(s.out.Rows)))
+	}
+	l.Metrics.commits.WithLabelValues(l.Worker).Inc()
+	s.written()
+	now := l.Now()
+	s.nextCommit = now.Add(max(l.CommitEvery, min(commitPauseRatio*took, commitPauseMax)))
+	if now.Before(s.nextHint) {
+		return nil
+	}
+	return s.hint(ctx, false)
+}
+
+// written forgets what has been committed.
+func (s *share[Row]) written() {
+	for _, p := range s.parts {
+		p.written = p.progress.Through
+		p.origins = append(p.origins[:0], p.progress.Origins...)
+		p.track.through.Store(p.written.Seq)
+	}
+	for at := range s.poison {
+		for _, p := range s.parts {
+			if p.id == at.id && at.position.Compare(p.written) <= 0 {
+				delete(s.poison, at)
+			}
+		}
+	}
+	clear(s.out.Rows) // so that nothing holds on to the records' bytes
+	clear(s.out.Publish)
+	clear(s.letters)
+	s.out.Rows, s.out.Publish, s.letters = s.out.Rows[:0], s.out.Publish[:0], s.letters[:0]
+	s.bytes, s.dirty = 0, false
+}
+
+// write gives the store rows, progress and state, and returns how long making and writing them took without the waiting
+// between attempts.
+func (s *share[Row]) write(ctx context.Context) (took time.Duration, err error) {
+	l := s.loop
+	started := l.Now()
+	commit := store.Commit{Worker: l.Worker, Task: s.taskName()}
+	for _, p := range s.parts {
+		// A state is fenced by every partition that it covers, also where nothing came.
+		if p.progress.Through != p.written || s.stateful != nil {
+			commit.Spans = append(commit.Spans, store.Span{Partition: p.id, After: p.written, Through: p.progress.Clone()})
+		}
+	}
+	if s.stateful != nil {
+		if s.snapshot, err = s.stateful.Snapshot(s.snapshot[:0]); err != nil {
+			return 0, fmt.Errorf("snapshot task %s: %w", s.taskName(), err)
+		}
+		commit.Checkpoint = s.snapshot
+	}
+	made := l.Now().Sub(started)
+	var refused *store.Refused
+	err = s.retry(ctx, "write", func() error {
+		started := l.Now()
+		err := l.Store.Write(ctx, commit, s.out.Rows)
+		took = made + l.Now().Sub(started)
+		if errors.As(err, &refused) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	l.Metrics.write.WithLabelValues(l.Worker).Observe(took.Seconds())
+	if refused == nil {
+		return took, nil
+	}
+	for i, row := range refused.Rows {
+		s.refuseRow(ctx, row, refused.Reasons[i])
+	}
+	return took, s.appendLetters(ctx)
+}
+
+// hint commits to the bus what is durable: the progress itself where the bus keeps it, else what the log may trim. Unless it
+// is the last, it may fail and is made again later.
+func (s *share[Row]) hint(ctx context.Context, last bool) error {
+	s.nextHint = s.loop.Now().Add(busCommitEvery)
+	for _, p := range s.parts {
+		f := func() error { return s.hintPart(ctx, p) }
+		if last {
+			if err := s.retry(ctx, "commit "+p.id.String(), f); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := f(); err != nil {
+			s.note(ctx, "commit "+p.id.String(), err)
+		}
+	}
+	return nil
+}
+
+func (s *share[Row]) hintPart(ctx context.Context, p *part) error {
+	progress := bus.Progress{Through: p.written, Origins: p.origins}
+	if _, ok := s.loop.Store.(store.Buffered); ok && !s.loop.ProgressOnBus {
+		var err error
+		if progress, ok, err = s.loop.Store.Progress(ctx, s.loop.Worker, p.id); err != nil || !ok {
+			return err
+		}
+	}
+	if progress.Through.Compare(p.hinted) <= 0 {
+		return nil
+	}
+	if err := p.Commit(ctx, progress); err != nil {
+		return err
+	}
+	p.hinted = progress.Through
+	return nil
+}

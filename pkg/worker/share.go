@@ -1,0 +1,310 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/millrace/millrace/pkg/bus"
+	"github.com/millrace/millrace/pkg/store"
+	"github.com/millrace/millrace/pkg/telemetry"
+)
+
+// share is one life of one share's task: from finding where to start to the last commit. Its fields belong to the goroutine
+// of run, except where their comments say otherwise.
+type share[Row any] struct {
+	loop     *Loop[Row]
+	bus      bus.Share
+	track    *shareTrack         // safe for concurrent use
+	poison   map[place]*poisoned // panics by record
+	parts    []*part
+	task     Task[Row]
+	stateful Stateful // nil where the task has no state, or there is nowhere to keep it
+
+	out      Output[Row]
+	letters  []bus.Record // dead letters to append before the commit
+	bytes    int          // of the records taken since the last commit
+	dirty    bool         // something was taken or came out since the last commit
+	topics   []topicBatch // reused by publish
+	snapshot []byte       // reused by write
+
+	nextCommit time.Time
+	nextHint   time.Time
+	ticks      int
+
+	fetched chan fetched        // filled by the readers
+	ahead   *semaphore.Weighted // bytes in fetched and in the readers' hands
+}
+
+// part is one partition of a share.
+type part struct {
+	bus.Partition
+	id       bus.PartitionID
+	start    bus.Start    // where reading begins
+	progress bus.Progress // taken by the task
+	written  bus.Position // committed with the rows
+	origins  bus.Origins  // as of written
+	hinted   bus.Position // committed to the bus
+	moved    bool         // records came since the last tick
+	track    *partTrack
+}
+
+// fetched is a batch on its way from a reader to the task.
+type fetched struct {
+	part  *part
+	batch bus.Batch
+	bytes int64 // to give back to ahead
+}
+
+func newShare[Row any](l *Loop[Row], b bus.Share, track *workerTrack, poison map[place]*poisoned) *share[Row] {
+	s := &share[Row]{
+		loop: l, bus: b, poison: poison,
+		fetched: make(chan fetched, prefetchBatches), ahead: semaphore.NewWeighted(prefetchBytes),
+	}
+	for _, p := range b.Partitions {
+		s.parts = append(s.parts, &part{Partition: p, id: p.ID(), track: l.Metrics.newPartTrack(l.Worker, p.ID())})
+	}
+	s.track = track.add(s.parts)
+	return s
+}
+
+func (s *share[Row]) taskName() string { return strconv.Itoa(s.bus.Number) }
+
+// begin finds where to start and makes the task ready for its first record.
+func (s *share[Row]) begin(ctx context.Context) error {
+	// What an earlier life left in a buffering store must not be written a second time after the place that is on disk.
+	if err := s.flush(ctx); err != nil {
+		return err
+	}
+	progress := make([]bus.Progress, 0, len(s.parts))
+	for _, p := range s.parts {
+		err := s.retry(ctx, "find where to start in "+p.id.String(), func() error { return s.resume(ctx, p) })
+		if err != nil {
+			return err
+		}
+		progress = append(progress, p.progress.Clone())
+	}
+	task, err := s.loop.NewTask(s.bus.Number)
+	if err != nil {
+		return fmt.Errorf("make the task: %w", err)
+	}
+	s.task = task
+	if err := s.restore(ctx); err != nil {
+		return err
+	}
+	if s.loop.Warm == nil {
+		return nil
+	}
+	return s.retry(ctx, "warm the task", func() error { return s.loop.Warm(ctx, s.task, s.bus, progress) })
+}
+
+// resume sets where p starts: the store's progress, else the group's commit, else the loop's Start.
+func (s *share[Row]) resume(ctx context.Context, p *part) error {
+	committed, known, err := p.Committed(ctx)
+	if err != nil {
+		return fmt.Errorf("read the group's commit: %w", err)
+	}
+	if known {
+		p.hinted = committed.Through
+	}
+	from, ok := committed, known
+	if !s.loop.busProgress() {
+		if from, ok, err = s.loop.Store.Progress(ctx, s.loop.Worker, p.id); err != nil {
+			return fmt.Errorf("read the store's progress: %w", err)
+		}
+		if !ok && known {
+			s.loop.Log.WarnContext(ctx, "the store has no progress although the group committed, reading again what the log still has",
+				"worker", s.loop.Worker, "partition", p.id.String(), "committed", committed.Through.String())
+		}
+	}
+	if !ok && s.loop.busProgress() && s.loop.Start.Newest {
+		if from.Through, err = p.End(ctx); err != nil {
+			return fmt.Errorf("find the end: %w", err)
+		}
+		if !from.Through.IsZero() {
+			if err := p.Commit(ctx, from); err != nil {
+				return fmt.Errorf("commit the end as the start: %w", err)
+			}
+			p.hinted, ok = from.Through, true
+		}
+	}
+	if ok {
+		p.progress = from.Clone()
+	}
+	p.start = bus.Start{Position: p.progress.Through}
+	if !ok && s.loop.busProgress() && !s.loop.Start.Newest {
+		p.start = s.loop.Start
+	}
+	p.written, p.origins = p.progress.Through, from.Clone().Origins
+	p.track.through.Store(p.written.Seq)
+	return nil
+}
+
+// restore gives the task the state that belongs to the progress.
+func (s *share[Row]) restore(ctx context.Context) error {
+	stateful, ok := s.task.(Stateful)
+	if !ok || s.loop.Checkpoints == nil {
+		return nil
+	}
+	s.stateful = stateful
+	var state []byte
+	var found bool
+	err := s.retry(ctx, "read the checkpoint", func() (err error) {
+		state, found, err = s.loop.Checkpoints.Checkpoint(ctx, s.loop.Worker, s.taskName())
+		return err
+	})
+	if err != nil || !found {
+		return err
+	}
+	if err := stateful.Restore(state); err != nil {
+		return fmt.Errorf("restore the checkpoint of task %s (%d bytes): %w", s.taskName(), len(state), err)
+	}
+	return nil
+}
+
+// run reads and works until ctx ends, then drains. work outlives ctx by the loop's Drain.
+func (s *share[Row]) run(ctx, work context.Context) error {
+	reading, stop := context.WithCancel(ctx)
+	var readers sync.WaitGroup
+	defer readers.Wait()
+	defer stop()
+	for _, p := range s.parts {
+		readers.Go(func() { s.read(reading, p) })
+	}
+	err := s.loopUntil(ctx, work)
+	stop()
+	var p *panicked
+	switch {
+	case errors.As(err, &p):
+		// The next life starts where the last commit ended; where the bus keeps that, it must know.
+		if hintErr := s.hint(work, true); hintErr != nil {
+			return hintErr
+		}
+		return err
+	case err != nil:
+		return err
+	default:
+		return s.drain(work)
+	}
+}
+
+func (s *share[Row]) loopUntil(ctx, work context.Context) error {
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
+	alarm := time.NewTimer(0)
+	defer alarm.Stop()
+	for ctx.Err() == nil {
+		var err error
+		select {
+		case <-ctx.Done():
+			return nil
+		case f := <-s.fetched:
+			err = s.apply(work, f)
+		case <-tick.C:
+			err = s.tick(work)
+		case <-alarm.C:
+		}
+		if err == nil && s.dirty {
+			if now := s.loop.Now(); s.due(now) {
+				err = s.commit(work)
+			} else if s.loop.CommitEvery > 0 {
+				alarm.Reset(s.nextCommit.Sub(now))
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// full says that so much has gathered that it must be written now.
+func (s *share[Row]) full() bool {
+	return len(s.out.Rows)+len(s.out.Publish)+len(s.letters) >= s.loop.BatchRecords || s.bytes >= s.loop.BatchBytes
+}
+
+func (s *share[Row]) due(now time.Time) bool {
+	if s.full() {
+		return true
+	}
+	if s.loop.CommitEvery <= 0 {
+		return len(s.fetched) == 0
+	}
+	return !now.Before(s.nextCommit)
+}
+
+// tick tells the task the wall clock, refreshes what the metrics say, and commits to the bus what is left to commit.
+func (s *share[Row]) tick(ctx context.Context) error {
+	// The clock is read first: what was appended before now is then either taken or seen as unread.
+	now := s.loop.Now()
+	idle := s.idle(ctx)
+	err := s.guard(place{}, func() { s.task.Tick(&s.out, telemetry.At(now), idle) })
+	if err != nil {
+		return err
+	}
+	if len(s.out.Rows)+len(s.out.Publish) > 0 {
+		s.dirty = true
+	}
+	if now.Before(s.nextHint) {
+		return nil
+	}
+	return s.hint(ctx, false)
+}
+
+// idle says whether nothing of the share is unread. It asks the log for its ends only where nothing came in since the last
+// tick, and now and then besides, so that the metrics of a busy share do not go stale.
+func (s *share[Row]) idle(ctx context.Context) bool {
+	const askBusyEvery = 5 // ticks
+	s.ticks++
+	idle := len(s.fetched) == 0
+	for _, p := range s.parts {
+		quiet := !p.moved
+		p.moved = false
+		if !quiet {
+			idle = false
+		}
+		if !quiet && s.ticks%askBusyEvery != 0 {
+			continue
+		}
+		asking, done := context.WithTimeout(ctx, tickEvery)
+		end, err := p.End(asking)
+		done()
+		if err != nil {
+			p.track.caughtUp.Store(false)
+			idle = false
+			continue
+		}
+		caughtUp := p.progress.Through.Compare(end) >= 0
+		p.track.end.Store(end.Seq)
+		p.track.caughtUp.Store(caughtUp)
+		idle = idle && caughtUp
+	}
+	return idle
+}
+
+// drain commits what was taken, once reading has stopped.
+func (s *share[Row]) drain(ctx context.Context) error {
+	if err := s.commit(ctx); err != nil {
+		return fmt.Errorf("drain: %w", err)
+	}
+	if err := s.flush(ctx); err != nil {
+		return fmt.Errorf("drain: %w", err)
+	}
+	if err := s.hint(ctx, true); err != nil {
+		return fmt.Errorf("drain: %w", err)
+	}
+	return nil
+}
+
+func (s *share[Row]) flush(ctx context.Context) error {
+	buffered, ok := s.loop.Store.(store.Buffered)
+	if !ok {
+		return nil
+	}
+	return s.retry(ctx, "flush the store", func() error { return buffered.Flush(ctx) })
+}
