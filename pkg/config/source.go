@@ -61,9 +61,15 @@ func Load(src Source, cfg any) error {
 	if err := checkType(root.Type().Elem(), src.Section, nil); err != nil {
 		return fmt.Errorf("load configuration: %w", err)
 	}
-	text, err := src.read()
-	if err != nil {
-		return Faults{{Where: src.File, Text: err.Error()}}
+	text := src.YAML
+	if text == nil && src.File != "" {
+		var err error
+		if text, err = ReadFile(src.File); err != nil {
+			return err
+		}
+	}
+	if len(text) > FileBytesMax {
+		return Faults{{Where: src.File, Text: tooLarge(FileBytesMax).Error()}}
 	}
 	own := []string{src.Section}
 	if src.Section == "" {
@@ -88,16 +94,12 @@ func topKeys(t reflect.Type) []string {
 	return keysOf(t)
 }
 
-func (s Source) read() ([]byte, error) {
-	text := s.YAML
-	if text == nil && s.File != "" {
-		var err error
-		if text, err = readBounded(s.File, FileBytesMax); err != nil {
-			return nil, err
-		}
-	}
-	if len(text) > FileBytesMax {
-		return nil, tooLarge(FileBytesMax)
+// ReadFile reads a configuration file of at most FileBytesMax for Source.YAML, for callers that load from it more than
+// once and want the same content each time. The error is Faults.
+func ReadFile(path string) ([]byte, error) {
+	text, err := readBounded(path, FileBytesMax)
+	if err != nil {
+		return nil, Faults{{Where: path, Text: err.Error()}}
 	}
 	return text, nil
 }

@@ -93,7 +93,7 @@ func flatten(err error) []error {
 	if err == nil {
 		return nil
 	}
-	joined, ok := err.(interface{ Unwrap() []error })
+	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // each layer is looked at by itself
 	if !ok {
 		return []error{err}
 	}
