@@ -81,7 +81,7 @@ func (d *describer) one(v reflect.Value, full string, f field, settable bool, ab
 // innermost goes through pointers, lists and maps; suffix is how a key below them is written.
 func innermost(t reflect.Type) (suffix string, inner reflect.Type) {
 	for !isScalar(t) {
-		switch t.Kind() { //nolint:exhaustive // the rest is the end
+		switch t.Kind() {
 		case reflect.Pointer:
 		case reflect.Slice:
 			suffix += "[]"
@@ -153,11 +153,11 @@ func sortedKeys(v reflect.Value) []reflect.Value {
 
 // scalarText renders a scalar as Load reads it back. A secret's default is never shown.
 func scalarText(v reflect.Value) string {
-	if d, ok := v.Interface().(time.Duration); ok {
+	if d, ok := reflect.TypeAssert[time.Duration](v); ok {
 		return FormatDuration(d)
 	}
 	if isText(v.Type()) {
-		m, ok := v.Interface().(encoding.TextMarshaler)
+		m, ok := reflect.TypeAssert[encoding.TextMarshaler](v)
 		if !ok {
 			return quoted(fmt.Sprint(v.Interface()))
 		}
@@ -167,7 +167,7 @@ func scalarText(v reflect.Value) string {
 		}
 		return quoted(string(text))
 	}
-	switch v.Kind() { //nolint:exhaustive // the rest prints as YAML reads it
+	switch v.Kind() {
 	case reflect.String:
 		return quoted(v.String())
 	case reflect.Float32, reflect.Float64:

@@ -49,7 +49,7 @@ func (e *example) value(v reflect.Value, key string, depth int) {
 		v = v.Elem()
 	}
 	_, inner := innermost(v.Type())
-	_, secret := v.Interface().(Secret)
+	_, secret := reflect.TypeAssert[Secret](v)
 	switch {
 	case secret:
 		e.line(depth, "# %s: ${%s}", key, envName(key))

@@ -65,7 +65,7 @@ func isScalar(t reflect.Type) bool {
 	if isText(t) {
 		return true
 	}
-	switch t.Kind() { //nolint:exhaustive // the rest is no scalar
+	switch t.Kind() {
 	case reflect.Bool, reflect.String, reflect.Float32, reflect.Float64,
 		reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
 		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
@@ -81,7 +81,7 @@ func isSection(t reflect.Type) bool { return t.Kind() == reflect.Struct && !isTe
 // newDefault returns a settable value of the type, with the defaults that the type itself knows.
 func newDefault(t reflect.Type) reflect.Value {
 	v := reflect.New(t)
-	if d, ok := v.Interface().(Defaulter); ok {
+	if d, ok := reflect.TypeAssert[Defaulter](v); ok {
 		d.SetDefaults()
 	}
 	return v.Elem()
@@ -101,7 +101,7 @@ func checkType(t reflect.Type, key string, above []reflect.Type) error {
 		return nil
 	}
 	above = append(slices.Clip(above), t)
-	switch t.Kind() { //nolint:exhaustive // the rest is refused
+	switch t.Kind() {
 	case reflect.Pointer, reflect.Slice:
 		return checkType(t.Elem(), key, above)
 	case reflect.Map:

@@ -178,24 +178,42 @@ func TestFaultsOfVariablesAndFlags(t *testing.T) {
 		flags map[string]string
 		want  string
 	}{
-		{name: "wrong type", env: "MILLRACE_ROUTER_MAX_SKEW=5",
-			want: `MILLRACE_ROUTER_MAX_SKEW: router.max_skew: "5", want a duration such as 30s, 5m or 7d`},
-		{name: "unknown variable", env: "MILLRACE_ROUTER_MAX_SKWE=5m",
-			want: `MILLRACE_ROUTER_MAX_SKWE: unknown variable, did you mean MILLRACE_ROUTER_MAX_SKEW?`},
-		{name: "refused", env: "MILLRACE_ROUTER_MAX_SKEW=-5m",
-			want: `MILLRACE_ROUTER_MAX_SKEW: router.max_skew: -5m0s, want more than 0`},
-		{name: "refused inside a list that a variable replaced", env: "MILLRACE_ROUTER_ROUTES=[{name: a}]",
-			want: `MILLRACE_ROUTER_ROUTES: router.routes[0].to: no endpoints, want at least one`},
-		{name: "not a list", env: "MILLRACE_ROUTER_ROUTES=a",
-			want: `MILLRACE_ROUTER_ROUTES: router.routes: "a", want a list`},
-		{name: "empty for a map", env: "MILLRACE_ROUTER_LABELS=",
-			want: `MILLRACE_ROUTER_LABELS: router.labels: is empty, want a section of names and values ({} for none)`},
-		{name: "unknown flag", flags: map[string]string{"ruter.max_skew": "5m"},
-			want: `flag: ruter.max_skew: unknown key, did you mean router.max_skew?`},
-		{name: "flag of a wrong type", flags: map[string]string{"router.share": "half"},
-			want: `flag: router.share: "half", want a number`},
-		{name: "unset variable in a flag", flags: map[string]string{"bus": "${HERE}"},
-			want: `flag: bus: variable HERE is not set, write ${HERE:-text} for a default`},
+		{
+			name: "wrong type", env: "MILLRACE_ROUTER_MAX_SKEW=5",
+			want: `MILLRACE_ROUTER_MAX_SKEW: router.max_skew: "5", want a duration such as 30s, 5m or 7d`,
+		},
+		{
+			name: "unknown variable", env: "MILLRACE_ROUTER_MAX_SKWE=5m",
+			want: `MILLRACE_ROUTER_MAX_SKWE: unknown variable, did you mean MILLRACE_ROUTER_MAX_SKEW?`,
+		},
+		{
+			name: "refused", env: "MILLRACE_ROUTER_MAX_SKEW=-5m",
+			want: `MILLRACE_ROUTER_MAX_SKEW: router.max_skew: -5m0s, want more than 0`,
+		},
+		{
+			name: "refused inside a list that a variable replaced", env: "MILLRACE_ROUTER_ROUTES=[{name: a}]",
+			want: `MILLRACE_ROUTER_ROUTES: router.routes[0].to: no endpoints, want at least one`,
+		},
+		{
+			name: "not a list", env: "MILLRACE_ROUTER_ROUTES=a",
+			want: `MILLRACE_ROUTER_ROUTES: router.routes: "a", want a list`,
+		},
+		{
+			name: "empty for a map", env: "MILLRACE_ROUTER_LABELS=",
+			want: `MILLRACE_ROUTER_LABELS: router.labels: is empty, want a section of names and values ({} for none)`,
+		},
+		{
+			name: "unknown flag", flags: map[string]string{"ruter.max_skew": "5m"},
+			want: `flag: ruter.max_skew: unknown key, did you mean router.max_skew?`,
+		},
+		{
+			name: "flag of a wrong type", flags: map[string]string{"router.share": "half"},
+			want: `flag: router.share: "half", want a number`,
+		},
+		{
+			name: "unset variable in a flag", flags: map[string]string{"bus": "${HERE}"},
+			want: `flag: bus: variable HERE is not set, write ${HERE:-text} for a default`,
+		},
 		{name: "kubernetes service links are nobody's keys", env: "MILLRACE_PORT=tcp://10.0.0.1:80"},
 		{name: "kubernetes service links of a worker", env: "MILLRACE_ROUTER_PORT_8080_TCP_ADDR=10.0.0.1"},
 		{name: "read by somebody else", env: "MILLRACE_CONFIG=x"},
@@ -315,7 +333,7 @@ func FuzzLoad(f *testing.F) {
 		f.Fatal(err)
 	}
 	for _, name := range files {
-		text, err := os.ReadFile(name) //nolint:gosec // our own test data
+		text, err := os.ReadFile(name)
 		if err != nil {
 			f.Fatal(err)
 		}

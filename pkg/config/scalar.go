@@ -29,7 +29,7 @@ func setScalar(v reflect.Value, text string, enum []string) error {
 		return setText(v, text)
 	}
 	var err error
-	switch t.Kind() { //nolint:exhaustive // isScalar has let nothing else through
+	switch t.Kind() {
 	case reflect.String:
 		if len(enum) > 0 && !slices.Contains(enum, text) {
 			return fmt.Errorf("want %s", oneOf(enum))
@@ -62,7 +62,7 @@ func setScalar(v reflect.Value, text string, enum []string) error {
 
 func setText(v reflect.Value, text string) error {
 	fresh := reflect.New(v.Type()) // a type that fails half-way leaves the default as it was
-	target, ok := fresh.Interface().(encoding.TextUnmarshaler)
+	target, ok := reflect.TypeAssert[encoding.TextUnmarshaler](fresh)
 	if !ok {
 		return fmt.Errorf("want %s", wanted(v.Type(), nil))
 	}
@@ -138,7 +138,7 @@ func typeName(t reflect.Type) string {
 	case reflect.TypeFor[time.Time]():
 		return "time"
 	}
-	if named, ok := reflect.Zero(t).Interface().(Typed); ok && t.Kind() != reflect.Interface {
+	if named, ok := reflect.TypeAssert[Typed](reflect.Zero(t)); ok && t.Kind() != reflect.Interface {
 		return named.ConfigType()
 	}
 	return ""
@@ -157,7 +157,7 @@ func typeWords(t reflect.Type, enum []string) string {
 		}
 		return "text (" + t.String() + ")"
 	}
-	switch t.Kind() { //nolint:exhaustive // the rest is text
+	switch t.Kind() {
 	case reflect.Slice:
 		return "list of " + plural(typeWords(t.Elem(), enum))
 	case reflect.Map:

@@ -77,12 +77,12 @@ func validateOne(v reflect.Value) error {
 		return nil
 	}
 	if v.CanAddr() {
-		if it, ok := v.Addr().Interface().(validator); ok {
+		if it, ok := reflect.TypeAssert[validator](v.Addr()); ok {
 			return it.Validate()
 		}
 		return nil
 	}
-	if it, ok := v.Interface().(validator); ok {
+	if it, ok := reflect.TypeAssert[validator](v); ok {
 		return it.Validate()
 	}
 	return nil
@@ -93,7 +93,7 @@ func flatten(err error) []error {
 	if err == nil {
 		return nil
 	}
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // each layer is looked at by itself
+	joined, ok := err.(interface{ Unwrap() []error }) // each layer by itself
 	if !ok {
 		return []error{err}
 	}

@@ -107,7 +107,7 @@ func TestDescriptionsMatchTheGoldenFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		want, err := os.ReadFile(name) //nolint:gosec // our own test data
+		want, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
 		}

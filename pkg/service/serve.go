@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/pprof" //nolint:gosec // mounted by hand, on loopback alone; nobody serves the default mux
+	"net/http/pprof" // mounted by hand, on loopback alone; nobody serves the default mux
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
