@@ -194,6 +194,7 @@ func (c *cursor) properties(p *Properties, owner Type) {
 		return
 	}
 	block := cursor{b: c.b[:n:n], in: c.in}
+	c.b = c.b[n:]
 	p.User = UserProperties(block.b)
 	for len(block.b) > 0 {
 		block.property(p, owner)
@@ -208,7 +209,6 @@ func (c *cursor) properties(p *Properties, owner Type) {
 	if !p.Has(PropUser) && !p.Has(PropSubscriptionID) {
 		p.User = nil
 	}
-	c.b = c.b[n:]
 }
 
 func (c *cursor) property(p *Properties, owner Type) {

@@ -172,7 +172,11 @@ func ParseSuback(t Type, body []byte, v Version) (*Suback, error) {
 	}
 	silent := t == TypeUnsuback && v != Version5
 	for len(c.b) > 0 && !silent {
-		s.Reasons = append(s.Reasons, c.reason(t))
+		r := c.reason(t)
+		if v != Version5 && r > ReasonUnspecified && c.err == nil {
+			c.fail(violation(t, fmt.Sprintf("return code %#02x, want 0, 1, 2 or 0x80", uint8(r))))
+		}
+		s.Reasons = append(s.Reasons, r)
 	}
 	if err := c.end(); err != nil {
 		return nil, err
