@@ -70,9 +70,9 @@ func AppendPubcomp(dst []byte, v Version, id uint16, r Reason) []byte {
 
 func appendAck(dst []byte, first byte, v Version, id uint16, r Reason) []byte {
 	if v == Version5 && r != ReasonSuccess {
-		return append(dst, first, 3, byte(id>>8), byte(id), byte(r))
+		return append(binary.BigEndian.AppendUint16(append(dst, first, 3), id), byte(r))
 	}
-	return append(dst, first, 2, byte(id>>8), byte(id))
+	return binary.BigEndian.AppendUint16(append(dst, first, 2), id)
 }
 
 // AppendAck appends a with its properties, for instance a reason string. Without properties the four short functions do.

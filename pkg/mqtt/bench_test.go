@@ -21,6 +21,7 @@ func (e *endless) Read(p []byte) (int, error) {
 }
 
 func benchmarkRead(b *testing.B, v mqtt.Version, p *mqtt.Publish) {
+	b.Helper()
 	wire, err := mqtt.AppendPublish(nil, v, p)
 	if err != nil {
 		b.Fatal(err)

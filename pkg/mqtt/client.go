@@ -203,9 +203,9 @@ func (o *ClientOptions) connect() (*Connect, error) {
 		return nil, fmt.Errorf("keep alive: %w", err)
 	}
 	m := &Connect{
-		Version: o.Version, CleanStart: o.CleanStart || o.ClientID == "", KeepAlive: uint16(keepAlive),
-		ClientID: o.ClientID, Username: o.Username, Password: o.Password, Will: o.Will,
+		Version: o.Version, CleanStart: o.CleanStart || o.ClientID == "", ClientID: o.ClientID, Username: o.Username, Password: o.Password, Will: o.Will,
 	}
+	m.KeepAlive = uint16(keepAlive) //nolint:gosec // seconds has checked it
 	switch {
 	case o.Version != Version5 && o.SessionExpiry != 0:
 		return nil, violation(TypeConnect, "session expiry: MQTT 3.1.1 has none")
@@ -245,7 +245,7 @@ func (c *Client) start() {
 	}
 	c.flights, c.free, c.freeLeft = make([]flight, window), make([]uint16, window), window
 	for i := range c.free {
-		c.free[i] = uint16(i + 1) //nolint:gosec // at most MaxInflightLimit
+		c.free[i] = uint16(i + 1)
 	}
 	var group sync.WaitGroup
 	group.Go(c.readLoop)

@@ -18,8 +18,8 @@ const (
 )
 
 // unhex reads bytes as the tables below write them; 'text' stands for itself.
-func unhex(t testing.TB, s string) []byte {
-	t.Helper()
+func unhex(tb testing.TB, s string) []byte {
+	tb.Helper()
 	var out []byte
 	for f := range strings.FieldsSeq(s) {
 		if text, ok := strings.CutPrefix(f, "'"); ok {
@@ -28,7 +28,7 @@ func unhex(t testing.TB, s string) []byte {
 		}
 		b, err := hex.DecodeString(f)
 		if err != nil {
-			t.Fatalf("%q: %v", f, err)
+			tb.Fatalf("%q: %v", f, err)
 		}
 		out = append(out, b...)
 	}
@@ -36,17 +36,17 @@ func unhex(t testing.TB, s string) []byte {
 }
 
 // one reads the only packet of b, with the reader fed one byte at a time.
-func one(t testing.TB, b []byte, v mqtt.Version) mqtt.Packet {
-	t.Helper()
+func one(tb testing.TB, b []byte, v mqtt.Version) mqtt.Packet {
+	tb.Helper()
 	r := mqtt.NewReader(iotest.OneByteReader(bytes.NewReader(b)), 0)
 	r.SetVersion(v)
 	p, err := r.Next()
 	if err != nil {
-		t.Fatalf("read %x: %v", b, err)
+		tb.Fatalf("read %x: %v", b, err)
 	}
 	p.Body = bytes.Clone(p.Body)
 	if r.Unread() != 0 {
-		t.Fatalf("%d bytes left", r.Unread())
+		tb.Fatalf("%d bytes left", r.Unread())
 	}
 	return p
 }
@@ -277,8 +277,7 @@ func strip(m any) any {
 	}
 	s := v.Elem()
 	out := fmt.Sprintf("%T", m)
-	for i := range s.NumField() {
-		f := s.Field(i)
+	for _, f := range s.Fields() {
 		switch x := f.Interface().(type) {
 		case mqtt.Properties:
 			out += fmt.Sprintf(" %+v", stripProperties(x))
@@ -300,9 +299,9 @@ func stripProperties(p mqtt.Properties) string {
 	}
 	p.User = nil
 	v := reflect.ValueOf(p)
-	for i := range v.NumField() {
-		if f := v.Type().Field(i); f.IsExported() {
-			out += fmt.Sprintf(" %s:%v", f.Name, v.Field(i).Interface())
+	for f, v := range v.Fields() {
+		if f.IsExported() {
+			out += fmt.Sprintf(" %s:%v", f.Name, v.Interface())
 		}
 	}
 	return out

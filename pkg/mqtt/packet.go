@@ -103,7 +103,7 @@ func appendVarint(dst []byte, n int) []byte {
 		dst = append(dst, byte(n)|0x80)
 		n >>= 7
 	}
-	return append(dst, byte(n))
+	return append(dst, byte(n)) //nolint:gosec // below 0x80
 }
 
 func appendText[T ~string | ~[]byte](dst []byte, s T) []byte {

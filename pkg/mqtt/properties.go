@@ -248,6 +248,7 @@ func (c *cursor) property(p *Properties, owner Type) {
 	case kindPair:
 		c.text("name of a user property")
 		c.text("value of a user property")
+	case kindNone: // refused above
 	}
 	c.checkProperty(p, id)
 }
@@ -323,6 +324,7 @@ func (p *Properties) append(dst []byte, id PropertyID) ([]byte, error) {
 		}
 	case kindPair:
 		return p.User.append(dst)
+	case kindNone:
 	}
 	return dst, nil
 }
@@ -345,7 +347,7 @@ func (p *Properties) appendSubscriptionIDs(dst []byte) ([]byte, error) {
 func (u UserProperties) append(dst []byte) ([]byte, error) {
 	for block := u; len(block) > 0; {
 		id, name, value, rest := block.next()
-		if id == 0 || id == PropUser && !(validText(name) && validText(value)) {
+		if id == 0 || id == PropUser && (!validText(name) || !validText(value)) {
 			return dst, fmt.Errorf("user properties: want pairs of UTF-8, each of at most %d bytes", textMax)
 		}
 		if id == PropUser {

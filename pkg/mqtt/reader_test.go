@@ -13,10 +13,11 @@ import (
 )
 
 // everything returns the packets of one version, as one stream and one by one.
-func everything(t testing.TB, v mqtt.Version) (stream []byte, packets [][]byte) {
+func everything(tb testing.TB, v mqtt.Version) (stream []byte, packets [][]byte) {
+	tb.Helper()
 	for _, g := range goldens() {
 		if g.v == v {
-			wire := unhex(t, g.wire)
+			wire := unhex(tb, g.wire)
 			stream, packets = append(stream, wire...), append(packets, wire)
 		}
 	}
@@ -150,6 +151,7 @@ func TestMemoryFollowsTheBytesNotTheDeclaredLength(t *testing.T) {
 	head := append([]byte{0x30, 0xff, 0xff, 0xff, 0x7f}, make([]byte, 1000)...) // declares 256 MiB, sends 1000 bytes
 	var r *mqtt.Reader
 	used := testing.Benchmark(func(b *testing.B) {
+		b.Helper()
 		b.ReportAllocs()
 		for b.Loop() {
 			r = mqtt.NewReader(bytes.NewReader(head), 64)

@@ -60,13 +60,12 @@ func (r Reason) Failed() bool { return r >= 0x80 }
 
 // String returns the code in hexadecimal and its name in the specification.
 func (r Reason) String() string {
-	name := "unknown reason"
-	low := [...]string{
+	low := []string{
 		0x00: "success", 0x01: "granted QoS 1", 0x02: "granted QoS 2", 0x04: "disconnect with will message",
 		0x10: "no matching subscribers", 0x11: "no subscription existed", 0x18: "continue authentication",
 		0x19: "re-authenticate",
 	}
-	high := [...]string{
+	high := []string{
 		"unspecified error", "malformed packet", "protocol error", "implementation specific error",
 		"unsupported protocol version", "client identifier not valid", "bad user name or password", "not authorized",
 		"server unavailable", "server busy", "banned", "server shutting down", "bad authentication method",
@@ -77,13 +76,14 @@ func (r Reason) String() string {
 		"shared subscriptions not supported", "connection rate exceeded", "maximum connect time",
 		"subscription identifiers not supported", "wildcard subscriptions not supported",
 	}
-	switch i := int(r); {
-	case i < len(low) && low[i] != "":
-		name = low[i]
-	case i >= 0x80 && i-0x80 < len(high):
-		name = high[i-0x80]
+	names, i := low, int(r)
+	if r.Failed() {
+		names, i = high, i-0x80
 	}
-	return fmt.Sprintf("0x%02x %s", uint8(r), name)
+	if i >= len(names) || names[i] == "" {
+		return fmt.Sprintf("0x%02x unknown reason", uint8(r))
+	}
+	return fmt.Sprintf("0x%02x %s", uint8(r), names[i])
 }
 
 // connackCode returns the return code of an MQTT 3.1.1 CONNACK (3.1.1, 3.2.2.3) that comes closest to r.

@@ -25,11 +25,11 @@ type peer struct {
 	ended    []mqtt.Type // the last packet of each connection
 }
 
-func (s *peer) start(t testing.TB, cfg *tls.Config) *peer {
-	t.Helper()
+func (s *peer) start(tb testing.TB, cfg *tls.Config) *peer {
+	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if cfg != nil {
 		l = tls.NewListener(l, cfg)
@@ -50,7 +50,7 @@ func (s *peer) start(t testing.TB, cfg *tls.Config) *peer {
 			})
 		}
 	})
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		_ = l.Close()
 		for len(conns) > 0 {
 			_ = (<-conns).Close()
@@ -182,13 +182,13 @@ func (s *peer) publish(p mqtt.Packet, out []byte, v mqtt.Version, filters []mqtt
 	return out, nil
 }
 
-func dial(t testing.TB, o mqtt.ClientOptions) *mqtt.Client {
-	t.Helper()
-	c, err := mqtt.Dial(context.WithoutCancel(t.Context()), o)
+func dial(tb testing.TB, o mqtt.ClientOptions) *mqtt.Client {
+	tb.Helper()
+	c, err := mqtt.Dial(context.WithoutCancel(tb.Context()), o)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		_ = c.Close()
 		<-c.Done()
 	})
