@@ -1,0 +1,202 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+
+	"github.com/millrace/millrace/pkg/bus"
+	"github.com/millrace/millrace/pkg/rules"
+	"github.com/millrace/millrace/pkg/telemetry"
+	"github.com/millrace/millrace/pkg/worker"
+	"github.com/millrace/millrace/services/router/internal/reference"
+	"github.com/millrace/millrace/services/router/internal/repeats"
+)
+
+// none is the row type of a worker without a store.
+type none = struct{}
+
+// arenaBytes is how much room enriched messages are given at once.
+const arenaBytes = 64 << 10
+
+var errNoDevice = errors.New("the message names no device")
+
+// task routes what one share's devices say. One goroutine uses it.
+type task struct {
+	*table
+	memory    *repeats.Memory // nil where repeats are not dropped
+	forgotten uint64          // of memory, as counted so far
+
+	// The message in hand. Whatever aliases it is overwritten with the next.
+	head     telemetry.Header
+	value    []byte
+	parsed   bool
+	message  telemetry.Message
+	input    rules.Message
+	rows     map[string]any // of reference data, by name
+	rowsOf   bool           // rows are those of the message in hand
+	ready    bool           // input is set to it
+	wanted   []*route
+	enriched []byte // room that is handed out to enriched values and never taken back
+}
+
+func newTask(t *table, memory *repeats.Memory) *task {
+	return &task{table: t, memory: memory, rows: make(map[string]any, len(t.enrichments))}
+}
+
+var _ worker.Task[none] = (*task)(nil)
+
+// Add routes one record of the topic ingested.
+func (t *task) Add(out *worker.Output[none], _ string, r bus.Record) error {
+	head, err := telemetry.PeekMessage(r.Value)
+	if err != nil {
+		return fmt.Errorf("route: %w", err)
+	}
+	if head.DeviceID == "" {
+		return fmt.Errorf("route: %w", errNoDevice)
+	}
+	if t.memory != nil && head.MessageID != "" && !t.memory.Take(repeats.Hash(head.Tenant, head.DeviceID, head.MessageID)) {
+		t.metrics.repeats.Inc()
+		return nil
+	}
+	t.head, t.value = head, r.Value
+	t.parsed, t.rowsOf, t.ready = false, false, false
+	if t.sets {
+		if err := t.enrich(); err != nil {
+			return fmt.Errorf("enrich: %w", err)
+		}
+	}
+	endpoints, err := t.endpointsOf()
+	if err != nil {
+		return fmt.Errorf("route: %w", err)
+	}
+	for ; endpoints != 0; endpoints &= endpoints - 1 {
+		out.Publish = append(out.Publish, worker.Publication{
+			Topic:  t.topics[bits.TrailingZeros64(endpoints)],
+			Record: bus.Record{Origin: r.Origin, Value: t.value},
+		})
+	}
+	return nil
+}
+
+// Tick counts what the memory has forgotten.
+func (t *task) Tick(*worker.Output[none], telemetry.Time, bool) {
+	if t.memory == nil {
+		return
+	}
+	if n := t.memory.Forgotten(); n > t.forgotten {
+		t.metrics.forgotten.Add(float64(n - t.forgotten))
+		t.forgotten = n
+	}
+}
+
+// endpointsOf asks the routes.
+func (t *task) endpointsOf() (endpoints uint64, err error) {
+	failed := false
+	key := rules.Key{
+		Kind: t.head.Kind, DeviceID: t.head.DeviceID, DeviceType: t.head.DeviceType, ChannelKey: t.head.ChannelKey,
+	}
+	t.wanted = t.routes.Match(t.wanted[:0], key)
+	for _, r := range t.wanted {
+		if r.condition != nil {
+			held, fault, err := t.ask(r)
+			if err != nil {
+				return 0, err
+			}
+			if fault != nil {
+				failed = true
+				t.metrics.fault(r, &t.head, fault)
+			}
+			if !held {
+				continue
+			}
+		}
+		endpoints |= r.endpoints
+		r.routed.Inc()
+	}
+	if failed || endpoints == 0 {
+		endpoints |= t.fallback
+		t.metrics.fallback.Inc()
+	}
+	return endpoints, nil
+}
+
+// ask evaluates a condition. fault is the condition's, err the message's.
+func (t *task) ask(r *route) (held bool, fault, err error) {
+	if !t.ready {
+		if err := t.parse(); err != nil {
+			return false, nil, err
+		}
+		t.input.Set(&t.message, t.rows)
+		t.ready = true
+	}
+	if r.references && !t.rowsOf {
+		if err := t.findRows(); err != nil {
+			return false, nil, err
+		}
+	}
+	held, fault = r.condition.Matches(&t.input)
+	return held, fault, nil
+}
+
+// parse decodes the message in hand, once.
+func (t *task) parse() error {
+	if t.parsed {
+		return nil
+	}
+	t.parsed = true
+	return telemetry.ParseMessage(t.value, &t.message)
+}
+
+// findRows looks up the rows of all reference data, an empty one where there is none.
+func (t *task) findRows() error {
+	t.rowsOf = true
+	for i := range t.enrichments {
+		e := &t.enrichments[i]
+		row, ok, err := e.row(t)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			row = reference.Row{}
+		}
+		t.rows[e.set.Name()] = row
+	}
+	return nil
+}
+
+// enrich sets what reference data knows of the message in hand; each set sees what the ones before it have set.
+func (t *task) enrich() error {
+	changed := false
+	for i := range t.enrichments {
+		e := &t.enrichments[i]
+		if len(e.copies) == 0 {
+			continue
+		}
+		row, ok, err := e.row(t)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		if err := t.parse(); err != nil {
+			return err
+		}
+		if e.apply(&t.message, row) {
+			changed = true
+			t.head.DeviceType = t.message.DeviceType
+		}
+	}
+	if !changed {
+		return nil
+	}
+	t.metrics.enriched.Inc()
+	if cap(t.enriched)-len(t.enriched) < 2*len(t.value)+1024 {
+		t.enriched = make([]byte, 0, max(arenaBytes, 2*len(t.value)+1024))
+	}
+	from := len(t.enriched)
+	t.enriched = telemetry.AppendMessage(t.enriched, &t.message)
+	t.value = t.enriched[from:len(t.enriched):len(t.enriched)]
+	return nil
+}
