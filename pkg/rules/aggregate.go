@@ -84,7 +84,7 @@ func (in *Aggregate) ResolveName(name string) (any, bool) {
 	case "revision":
 		return types.Int(a.Revision), true
 	case "count":
-		return types.Int(min(a.Count, 1<<62)), true //nolint:gosec // bounded
+		return types.Int(min(a.Count, 1<<62)), true
 	}
 	v, ok := in.figure(name)
 	return types.Double(v), ok

@@ -23,6 +23,7 @@ func analyse(e ast.Expr) (Guard, bool) {
 		}
 	case ast.CallKind:
 		return analyseCall(e.AsCall())
+	default:
 	}
 	return nil, false
 }
@@ -130,6 +131,7 @@ func referencesOf(e ast.Expr) []string {
 			if name, ok := textOf(call.Args()[1]); ok {
 				note(call.Args()[0], name)
 			}
+		default:
 		}
 	}))
 	slices.Sort(names)

@@ -33,7 +33,7 @@ func CompileChange(expr string) (*ChangeCondition, error) {
 }
 
 // Matches reports whether the condition holds for in; an error says why that could not be told.
-func (c *ChangeCondition) Matches(in *Change) (bool, error) { return c.holds(in.Message.key, in) }
+func (c *ChangeCondition) Matches(in *Change) (bool, error) { return c.holds(in.key, in) }
 
 // Previous is the value that a channel had before.
 type Previous struct {

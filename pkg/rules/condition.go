@@ -60,7 +60,7 @@ func compile(expr string, vars []Variable) (condition, error) {
 		return condition{}, fmt.Errorf("the condition gives a value of type %s, want true or false", cel.FormatCELType(out))
 	}
 	tree := checked.NativeRep()
-	if err := checkLiterals(expr, tree); err != nil {
+	if err := checkLiterals(tree); err != nil {
 		return condition{}, err
 	}
 	c := condition{source: expr, references: referencesOf(tree.Expr())}

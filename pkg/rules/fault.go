@@ -60,7 +60,7 @@ func namesOf(vars []Variable) string {
 }
 
 // checkLiterals refuses a kind or severity that no message ever has: `kind == "Channel"` would be silently false.
-func checkLiterals(expr string, tree *ast.AST) error {
+func checkLiterals(tree *ast.AST) error {
 	var errs []error
 	refuse := func(at ast.Expr, reason string) {
 		loc := tree.SourceInfo().GetStartLocation(at.ID())

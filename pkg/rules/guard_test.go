@@ -27,7 +27,8 @@ func TestAGuardIsReadFromTheExpression(t *testing.T) {
 		{`channelKey == "a" || value > 3`, nil, false},
 		{
 			`(channelKey == "a" && kind == "channel") || kind == "log"`,
-			rules.Guard{{Channels: []string{"a"}, Kinds: []telemetry.Kind{channel}}, {Kinds: []telemetry.Kind{log}}}, true,
+			rules.Guard{{Channels: []string{"a"}, Kinds: []telemetry.Kind{channel}}, {Kinds: []telemetry.Kind{log}}},
+			true,
 		},
 		{`deviceType == "t" && (channelKey == "a" || channelKey == "b")`, rules.Guard{
 			{DeviceTypes: []string{"t"}, Channels: []string{"a"}},

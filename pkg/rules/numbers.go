@@ -58,8 +58,9 @@ func (n numbers) isFractional(e ast.Expr) bool {
 		return !e.AsSelect().IsTestOnly() && n.isFractional(e.AsSelect().Operand())
 	case ast.CallKind:
 		return n.isFractionalCall(e.AsCall())
+	default:
+		return false
 	}
-	return false
 }
 
 func (n numbers) isFractionalCall(call ast.CallExpr) bool {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/rules"
+
 	"github.com/millrace/millrace/services/router/internal/reference"
 )
 
@@ -42,6 +43,9 @@ type Route struct {
 	Enabled   *bool    `yaml:"enabled" doc:"false switches the route off."`
 }
 
+// SetDefaults fills what a route of a file has where the file says nothing.
+func (r *Route) SetDefaults() { r.Source = bus.Ingested }
+
 // On reports whether the route is switched on.
 func (r *Route) On() bool { return r.Enabled == nil || *r.Enabled }
 
@@ -55,6 +59,9 @@ type Reference struct {
 	Set    map[string]string `yaml:"set" doc:"What of the message is set from which column: deviceType, or properties.<name>."`
 	Reload time.Duration     `yaml:"reload" doc:"How often is looked whether the file has changed; 0 means 1s."`
 }
+
+// SetDefaults fills what reference data of a file has where the file says nothing.
+func (r *Reference) SetDefaults() { r.Match, r.Reload = "deviceId", reloadDefault }
 
 // DefaultConfig returns the defaults: the built-in routes alone.
 func DefaultConfig() Config {
@@ -165,7 +172,9 @@ func (c Config) checkRoute(key string, r Route) []error {
 	}
 	condition, err := rules.CompileMessage(r.Condition)
 	if err != nil {
-		fault("condition: %w", err)
+		for _, one := range separate(err) {
+			fault("condition: %w", one)
+		}
 		return errs
 	}
 	for _, name := range condition.References() {
@@ -174,6 +183,15 @@ func (c Config) checkRoute(key string, r Route) []error {
 		}
 	}
 	return errs
+}
+
+// separate returns the errors that were joined to err, so that each is reported under its key.
+func separate(err error) []error {
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) {
+		return joined.Unwrap()
+	}
+	return []error{err}
 }
 
 var topicName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)

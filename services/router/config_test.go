@@ -4,6 +4,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/millrace/millrace/pkg/config"
 
 	"github.com/millrace/millrace/services/router"
 )
@@ -64,5 +67,35 @@ func TestTheBusMustBeOpenedWithTheEndpointsOfOnesOwn(t *testing.T) {
 	c.Fallback = []string{"rest", "events"}
 	if got := strings.Join(c.Topics(), " "); got != "ant rest zebra" {
 		t.Fatalf("got %q, want ant rest zebra", got)
+	}
+}
+
+func TestTheConfigurationIsReadFromAFile(t *testing.T) {
+	file := []byte(`router:
+  routes:
+    - name: hot
+      condition: kind == "channel" && hasValue && value > 30
+      endpoints: [hot]
+    - name: log
+      endpoints: [logs]
+      enabled: false
+  reference:
+    - {name: sites, file: sites.csv, key: device, set: {properties.site: site}}
+`)
+	var cfg struct {
+		Router router.Config `yaml:"router"`
+	}
+	cfg.Router = router.DefaultConfig()
+	if err := config.Load(config.Source{File: "millrace.yml", YAML: file}, &cfg); err != nil {
+		t.Fatal(err)
+	}
+	c := cfg.Router
+	if len(c.Routes) != 2 || c.Routes[0].Source != "ingested" || c.Routes[1].On() || c.Reference[0].Reload != time.Second || c.RepeatWindow != 128 {
+		t.Fatalf("got %+v", c)
+	}
+	broken := []byte(strings.Replace(string(file), "value >", "valeu >", 1))
+	err := config.Load(config.Source{File: "millrace.yml", YAML: broken}, &cfg)
+	if want := "millrace.yml:4: router.routes[0].condition: "; err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Fatalf("error %v, want %s", err, want)
 	}
 }

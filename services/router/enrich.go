@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/millrace/millrace/pkg/telemetry"
+
 	"github.com/millrace/millrace/services/router/internal/reference"
 )
 

@@ -5,22 +5,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/goleak"
-
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/bus/mem"
 	"github.com/millrace/millrace/pkg/telemetry"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
 	"github.com/millrace/millrace/services/router"
 )
 
@@ -53,7 +53,7 @@ func start(t *testing.T, cfg router.Config, log bus.Log, reg prometheus.Register
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- router.Run(ctx, cfg, router.Deps{Bus: log, Metrics: reg, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: time.Now})
+		ended <- router.Run(ctx, cfg, router.Deps{Bus: log, Metrics: reg, Log: slog.New(slog.DiscardHandler), Now: time.Now})
 	}()
 	synctest.Wait()
 	return func() error {
@@ -290,13 +290,13 @@ func TestARouterThatCrashesDoublesNothingForItsReaders(t *testing.T) {
 				log := newLog(cfg)
 				var want []string
 				first := log.Open()
-				appends := 0
+				var appends atomic.Int32 // topics are appended to side by side
 				log.SetFaults(mem.Faults{
 					AfterAppend: func(_ context.Context, id bus.PartitionID, _ []bus.Record) error {
 						if id.Topic == bus.Ingested {
 							return nil
 						}
-						if appends++; appends == dieAt+1 {
+						if appends.Add(1) == int32(dieAt)+1 {
 							first.Crash()
 							return errors.New("nobody knows")
 						}

@@ -3,10 +3,12 @@ package router
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/telemetry"
+
 	"github.com/millrace/millrace/services/router/internal/repeats"
 )
 
@@ -46,10 +48,10 @@ func warm(ctx context.Context, memory *repeats.Memory, records int, p bus.Partit
 		count += len(section)
 		through = from
 		// Not much more than what is still wanted, going by how dense this section was.
-		length = min(4*length, 1+length*uint64(max(records-count, 0))/uint64(len(section))) //nolint:gosec // not negative
+		length = min(4*length, 1+length*uint64(max(records-count, 0))/uint64(len(section)))
 	}
-	for i := len(sections) - 1; i >= 0; i-- {
-		for _, s := range sections[i] {
+	for _, section := range slices.Backward(sections) {
+		for _, s := range section {
 			memory.Take(s.device, s.id)
 		}
 	}
