@@ -1,0 +1,119 @@
+package logconsumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/millrace/millrace/pkg/bus"
+	"github.com/millrace/millrace/pkg/telemetry"
+	"github.com/millrace/millrace/pkg/worker"
+)
+
+// lettersRemembered is how many dead letters a share remembers. What a worker writes again after a crash is what it had
+// taken since its last commit; where more than this of it were dead letters, some are stored twice.
+const lettersRemembered = 4096
+
+// warmWait bounds how long reading back may wait for records that were trimmed away.
+const warmWait = 5 * time.Second
+
+// letters is the task that keeps dead letters.
+type letters struct {
+	known map[uint64]struct{} // by hash of what makes a letter the same
+	ring  []uint64            // the hashes in the order in which they came, up to lettersRemembered
+	next  int                 // the oldest in a full ring
+}
+
+func newLetters() *letters { return &letters{known: make(map[uint64]struct{})} }
+
+// Add implements worker.Task.
+func (t *letters) Add(out *worker.Output[telemetry.DeadLetter], _ string, r bus.Record) error {
+	var d telemetry.DeadLetter
+	if err := telemetry.ParseDeadLetter(r.Value, &d); err != nil {
+		return fmt.Errorf("read the dead letter: %w", err)
+	}
+	if t.take(&d) {
+		out.Rows = append(out.Rows, d)
+	}
+	return nil
+}
+
+// Tick implements worker.Task.
+func (t *letters) Tick(*worker.Output[telemetry.DeadLetter], telemetry.Time, bool) {}
+
+// take reports whether d is new. What never was on the log has no identity and is always new.
+func (t *letters) take(d *telemetry.DeadLetter) bool {
+	if d.Position == "" {
+		return true
+	}
+	h := identity(d)
+	if _, known := t.known[h]; known {
+		return false
+	}
+	t.known[h] = struct{}{}
+	if len(t.ring) < lettersRemembered {
+		t.ring = append(t.ring, h)
+		return true
+	}
+	delete(t.known, t.ring[t.next])
+	t.ring[t.next] = h
+	t.next = (t.next + 1) % lettersRemembered
+	return true
+}
+
+// identity is a hash of who refused which record why. One record may have several letters of one worker, with different reasons.
+func identity(d *telemetry.DeadLetter) uint64 {
+	var h xxhash.Digest
+	h.Reset()
+	for _, s := range []string{d.Worker, d.Topic, d.Position, d.Reason} {
+		_, _ = h.WriteString(s)
+		_, _ = h.Write([]byte{0, byte(d.Partition), byte(d.Partition >> 8)}) //nolint:gosec // there are fewer than 65,536 partitions
+	}
+	return h.Sum64()
+}
+
+// warm lets a fresh task remember the last letters before its progress.
+func warm(ctx context.Context, task worker.Task[telemetry.DeadLetter], share bus.Share, progress []bus.Progress) error {
+	t, ok := task.(*letters)
+	if !ok {
+		return nil
+	}
+	p, through := share.Partitions[0], progress[0].Through
+	end, err := p.End(ctx)
+	if err != nil {
+		return fmt.Errorf("remember the last dead letters: %w", err)
+	}
+	if through.IsZero() || end.Compare(through) < 0 {
+		return nil
+	}
+	var start bus.Start
+	if through.Seq > lettersRemembered {
+		start.Position.Seq = through.Seq - lettersRemembered
+	}
+	reading, cancel := context.WithTimeout(ctx, warmWait)
+	defer cancel()
+	for batch, err := range p.After(reading, start) {
+		if err != nil {
+			if errors.Is(err, context.DeadlineExceeded) {
+				break
+			}
+			return fmt.Errorf("remember the last dead letters: %w", err)
+		}
+		for _, r := range batch.Records {
+			if r.Position.Compare(through) > 0 {
+				return nil
+			}
+			var d telemetry.DeadLetter
+			if telemetry.ParseDeadLetter(r.Value, &d) == nil {
+				t.take(&d)
+			}
+		}
+		if batch.Last().Compare(through) >= 0 {
+			return nil
+		}
+	}
+	return ctx.Err() // what was trimmed away never comes: then there is nothing to remember
+}
