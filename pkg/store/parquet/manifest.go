@@ -1,0 +1,209 @@
+package parquet
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/millrace/millrace/pkg/bus"
+	"github.com/millrace/millrace/pkg/store"
+	"github.com/millrace/millrace/pkg/telemetry"
+)
+
+const manifestVersion = 1
+
+// manifest says which files count and how far they cover each partition. It is one JSON document in one line and, in a second
+// line, its CRC-32C, and is only ever replaced as a whole.
+type manifest struct {
+	Version    int             `json:"version"`
+	Generation uint64          `json:"generation"` // rises by one with each manifest
+	Next       uint64          `json:"next"`       // number of the next file; never used twice among the files named
+	Progress   []coverage      `json:"progress"`
+	Files      []FileInfo      `json:"files"`
+	Damaged    []DamagedRecord `json:"damaged,omitempty"`
+}
+
+// coverage is how far the files hold what a worker wrote of one partition.
+type coverage struct {
+	Worker    string         `json:"worker"`
+	Topic     string         `json:"topic"`
+	Partition int            `json:"partition"`
+	Through   string         `json:"through"` // bus.Position
+	Origins   []originRecord `json:"origins,omitempty"`
+}
+
+type originRecord struct {
+	Partition int32  `json:"partition"`
+	Position  string `json:"position"`
+}
+
+// FileInfo is what the manifest knows of one file. Its columns are store.HistoryColumns, its rows sorted by tenant, device,
+// channel, event time and origin.
+type FileInfo struct {
+	Path     string         `json:"path"` // relative to the archive, with slashes
+	Rows     int64          `json:"rows"`
+	Bytes    int64          `json:"bytes"`
+	MinEvent telemetry.Time `json:"min_event"` // event times, both inclusive
+	MaxEvent telemetry.Time `json:"max_event"`
+	First    Device         `json:"first"` // devices, both inclusive, ordered by tenant, then id
+	Last     Device         `json:"last"`
+	Closed   telemetry.Time `json:"closed"` // when it was written
+	// Spread is set on a file whose rows are of many hours; it lies in the folder of its oldest.
+	Spread bool `json:"spread,omitempty"`
+}
+
+// Device is a device's name in the order of files.
+type Device struct {
+	Tenant string `json:"tenant"`
+	ID     string `json:"id"`
+}
+
+func (d Device) compare(e Device) int {
+	if c := strings.Compare(d.Tenant, e.Tenant); c != 0 {
+		return c
+	}
+	return strings.Compare(d.ID, e.ID)
+}
+
+// DamagedRecord is a file that was named and could not be read. It was renamed to Path with ".damaged" behind it.
+type DamagedRecord struct {
+	Path   string         `json:"path"`
+	Rows   int64          `json:"rows"`
+	Reason string         `json:"reason"`
+	Found  telemetry.Time `json:"found"`
+}
+
+// lane is what is written as one: a worker's share, that is one partition number of each of its topics.
+type lane struct {
+	worker string
+	number int
+}
+
+// severalNumbers is the number of the lane of commits that cover partitions of different numbers.
+const severalNumbers = -1
+
+func laneOf(c store.Commit) lane {
+	number := c.Spans[0].Partition.Number
+	for _, s := range c.Spans[1:] {
+		if s.Partition.Number != number {
+			return lane{c.Worker, severalNumbers}
+		}
+	}
+	return lane{c.Worker, number}
+}
+
+// source is one partition as one worker reads it.
+type source struct {
+	worker    string
+	partition bus.PartitionID
+}
+
+func (s source) lane() lane { return lane{s.worker, s.partition.Number} }
+
+// clone returns a copy whose lists may be changed.
+func (m *manifest) clone() *manifest {
+	c := *m
+	c.Progress, c.Files, c.Damaged = slices.Clone(m.Progress), slices.Clone(m.Files), slices.Clone(m.Damaged)
+	return &c
+}
+
+// cover sets how far a source is covered.
+func (m *manifest) cover(s source, p bus.Progress) {
+	c := coverage{Worker: s.worker, Topic: s.partition.Topic, Partition: s.partition.Number, Through: p.Through.String()}
+	for _, o := range p.Origins {
+		c.Origins = append(c.Origins, originRecord{Partition: o.Partition, Position: o.Position.String()})
+	}
+	same := func(e coverage) bool { return e.Worker == c.Worker && e.Topic == c.Topic && e.Partition == c.Partition }
+	if i := slices.IndexFunc(m.Progress, same); i >= 0 {
+		m.Progress[i] = c
+		return
+	}
+	m.Progress = append(m.Progress, c)
+}
+
+// covered returns what cover set, by source.
+func (m *manifest) covered() (map[source]bus.Progress, error) {
+	all := make(map[source]bus.Progress, len(m.Progress))
+	for _, c := range m.Progress {
+		through, err := bus.ParsePosition(c.Through)
+		if err != nil {
+			return nil, fmt.Errorf("progress of %s[%d]: %w", c.Topic, c.Partition, err)
+		}
+		p := bus.Progress{Through: through}
+		for _, o := range c.Origins {
+			at, err := bus.ParsePosition(o.Position)
+			if err != nil {
+				return nil, fmt.Errorf("progress of %s[%d]: origin: %w", c.Topic, c.Partition, err)
+			}
+			p.Origins = append(p.Origins, bus.Origin{Partition: o.Partition, Position: at})
+		}
+		all[source{c.Worker, bus.PartitionID{Topic: c.Topic, Number: c.Partition}}] = p
+	}
+	return all, nil
+}
+
+func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
+
+// save replaces the manifest at path. After errUncertain nobody knows which of the two is there, so the next save decides.
+func (m *manifest) save(disk FS, path string) error {
+	body, err := json.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("manifest: %w", err)
+	}
+	body = fmt.Appendf(append(body, '\n'), "crc32c %08x\n", crc32.Checksum(body, castagnoli()))
+	if _, err := writeFile(disk, path, func(w io.Writer) error { _, err := w.Write(body); return err }); err != nil {
+		return fmt.Errorf("manifest: %w", err)
+	}
+	if err := disk.SyncDir(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("manifest: make its name durable: %w: %w", errUncertain, err)
+	}
+	return nil
+}
+
+// loadManifest reads the manifest at path; nil where there is none.
+func loadManifest(path string) (*manifest, error) {
+	b, err := os.ReadFile(path) //nolint:gosec // a path of the configuration
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil //nolint:nilnil // no manifest is the first start
+	}
+	if err != nil {
+		return nil, fmt.Errorf("manifest: %w", err)
+	}
+	m, err := parseManifest(b)
+	if err != nil {
+		return nil, fmt.Errorf("manifest %s: %w", path, err)
+	}
+	return m, nil
+}
+
+func parseManifest(b []byte) (*manifest, error) {
+	body, sum, found := bytes.Cut(b, []byte{'\n'})
+	if !found {
+		return nil, errors.New("cut off: no line of its checksum")
+	}
+	if want := fmt.Sprintf("crc32c %08x\n", crc32.Checksum(body, castagnoli())); string(sum) != want {
+		return nil, fmt.Errorf("damaged: its checksum line is %q, want %q", sum, want)
+	}
+	m := new(manifest)
+	d := json.NewDecoder(bytes.NewReader(body))
+	if err := d.Decode(m); err != nil {
+		return nil, fmt.Errorf("not JSON: %w", err)
+	}
+	if m.Version != manifestVersion {
+		return nil, fmt.Errorf("version %d, want %d: written by a newer program", m.Version, manifestVersion)
+	}
+	for i := range m.Files {
+		if p := m.Files[i].Path; !filepath.IsLocal(filepath.FromSlash(p)) {
+			return nil, fmt.Errorf("file %q: leaves the archive", p)
+		}
+	}
+	return m, nil
+}

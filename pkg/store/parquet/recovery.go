@@ -1,0 +1,181 @@
+package parquet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/millrace/millrace/pkg/telemetry"
+)
+
+// recover makes the folder and the manifest agree: what an earlier process wrote and did not make count is removed, what
+// counts and is not whole is set aside.
+func (h *History) recover(ctx context.Context) error {
+	m, err := loadManifest(h.cfg.Manifest)
+	if err != nil {
+		return err
+	}
+	found, err := h.survey(ctx)
+	if err != nil {
+		return err
+	}
+	if m == nil {
+		if len(found) > 0 {
+			return fmt.Errorf("there is no manifest %s, yet %s and %d more files that only a manifest can vouch for: "+
+				"restore the manifest, or move the archive away", h.cfg.Manifest, found[0], len(found)-1)
+		}
+		m = &manifest{Version: manifestVersion}
+		if err := m.save(h.cfg.FS, h.cfg.Manifest); err != nil { // from now on a missing one is a loss
+			return err
+		}
+	}
+	h.durable, err = m.covered()
+	if err != nil {
+		return fmt.Errorf("manifest %s: %w", h.cfg.Manifest, err)
+	}
+	h.next = m.Next
+	h.catalog.current, h.catalog.paths = m, absolute(h.cfg.Dir, m.Files)
+	h.cfg.Metrics.catalog(m)
+	if err := h.removeUnlisted(m, found); err != nil {
+		return err
+	}
+	return h.verify(m)
+}
+
+// survey returns the paths, relative and with slashes, of the files in the folder that have a name of ours, and logs foreign ones.
+func (h *History) survey(ctx context.Context) (ours []string, err error) {
+	foreign := 0
+	err = filepath.WalkDir(h.cfg.Dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return errors.Join(err, ctx.Err())
+		}
+		rel, err := filepath.Rel(h.cfg.Dir, path)
+		if err != nil {
+			return err
+		}
+		switch {
+		case isOurs(path):
+			ours = append(ours, filepath.ToSlash(rel))
+		case path == h.cfg.Manifest, path == h.cfg.Manifest+tempSuffix, e.Name() == lockName, strings.HasSuffix(path, damagedSuffix):
+		default:
+			if foreign++; foreign <= 3 {
+				h.cfg.Log.Warn("history: a file in the archive is not ours; it is left alone and never read", "path", path)
+			}
+		}
+		return nil
+	})
+	if foreign > 3 {
+		h.cfg.Log.Warn("history: files in the archive are not ours; they are left alone and never read", "count", foreign)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("survey the archive: %w", err)
+	}
+	return ours, nil
+}
+
+func (h *History) removeUnlisted(m *manifest, found []string) error {
+	listed := make(map[string]bool, len(m.Files))
+	for i := range m.Files {
+		listed[m.Files[i].Path] = true
+	}
+	removed := 0
+	for _, path := range found {
+		if listed[path] {
+			continue
+		}
+		if err := h.cfg.FS.Remove(filepath.Join(h.cfg.Dir, filepath.FromSlash(path))); err != nil {
+			return fmt.Errorf("remove %s, which no manifest names: %w", path, err)
+		}
+		removed++
+	}
+	if removed > 0 {
+		h.cfg.Log.Info("history: removed what an earlier process had not finished or not yet removed", "files", removed)
+	}
+	return nil
+}
+
+// verify sets aside the files that are missing or cut. It reads 8 bytes of each; the rest is checked when it is read.
+func (h *History) verify(m *manifest) error {
+	for i := range m.Files {
+		path := filepath.Join(h.cfg.Dir, filepath.FromSlash(m.Files[i].Path))
+		err := verifyFile(path, m.Files[i].Bytes)
+		if d := (*damagedError)(nil); errors.As(err, &d) {
+			err = h.setAside(m.Files[i].Path, d.err.Error())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func verifyFile(path string, size int64) (err error) {
+	f, err := os.Open(path) //nolint:gosec // a file of the archive
+	if err != nil {
+		return damaged(path, err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	st, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	if st.Size() != size {
+		return damaged(path, fmt.Errorf("%d bytes, want %d", st.Size(), size))
+	}
+	var magic [4]byte
+	if _, err := f.ReadAt(magic[:], size-4); err != nil {
+		return damaged(path, err)
+	}
+	if string(magic[:]) != "PAR1" {
+		return damaged(path, fmt.Errorf("it ends in %q, want PAR1", magic))
+	}
+	return nil
+}
+
+// SetAside takes a file that cannot be read out of history: it is renamed to its name with ".damaged" behind it, and the
+// manifest remembers the loss, which Status and the log tell. path is absolute, as in Snapshot.Files. A path that no manifest names is
+// nothing to do.
+func (h *History) SetAside(path, reason string) error {
+	rel, err := filepath.Rel(h.cfg.Dir, path)
+	if err != nil {
+		return fmt.Errorf("set aside %s: %w", path, err)
+	}
+	return h.setAside(filepath.ToSlash(rel), reason)
+}
+
+var errNothing = errors.New("nothing to change")
+
+func (h *History) setAside(rel, reason string) error {
+	path := filepath.Join(h.cfg.Dir, filepath.FromSlash(rel))
+	var lost FileInfo
+	err := h.commit(func(m *manifest) error {
+		i := slices.IndexFunc(m.Files, func(f FileInfo) bool { return f.Path == rel })
+		if i < 0 {
+			return errNothing
+		}
+		lost = m.Files[i]
+		m.Files = slices.Delete(m.Files, i, i+1)
+		m.Damaged = append(m.Damaged, DamagedRecord{Path: rel, Rows: lost.Rows, Reason: reason, Found: telemetry.At(h.cfg.Now())})
+		return nil
+	}, func() {
+		last := len(h.catalog.doomed) - 1 // commit has just added it; it is kept for who wants to repair it
+		h.catalog.doomed = h.catalog.doomed[:last]
+	})
+	if errors.Is(err, errNothing) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("set aside %s: %w", path, err)
+	}
+	h.cfg.Log.Error("history: a file cannot be read; its rows are lost to queries until it is repaired",
+		"path", path, "kept_as", path+damagedSuffix, "rows", lost.Rows, "reason", reason)
+	if err := h.cfg.FS.Rename(path, path+damagedSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("set aside %s: %w", path, err)
+	}
+	return nil
+}
