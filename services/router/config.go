@@ -25,7 +25,7 @@ const (
 // Config says what goes where.
 type Config struct {
 	Routes       []Route       `yaml:"routes" doc:"Your routes, beside the built-in ones: channel (to telemetry), log (to logs) and event (to events). A route that bears the name of a built-in one takes its place."`
-	Fallback     []string      `yaml:"fallback" doc:"Endpoints of the messages that no route wants, and of those on which a condition failed."`
+	Fallback     []string      `yaml:"fallback" doc:"Endpoints of the messages that no route wants, and of those on which a condition failed and no other route took to telemetry, logs or events."`
 	Reference    []Reference   `yaml:"reference" doc:"Reference data, with which messages are enriched and which conditions may look at."`
 	RepeatWindow int           `yaml:"repeat_window" doc:"How many of its last message ids are remembered of each device, to drop what it sends again; 0 drops nothing."`
 	MaxDevices   int           `yaml:"max_devices" doc:"Of how many devices ids are remembered; beyond it those that were silent for longest are forgotten. One takes up to 8 bytes an id."`
@@ -196,6 +196,10 @@ func separate(err error) []error {
 
 var topicName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 
+// homes returns the topics of which a message has exactly one, however many routes name several: their readers keep what they
+// hold, and would keep it twice.
+func homes() []string { return []string{bus.Telemetry, bus.Logs, bus.Events} }
+
 func checkEndpoints(key string, endpoints []string) []error {
 	var errs []error
 	if len(endpoints) == 0 {
@@ -203,13 +207,16 @@ func checkEndpoints(key string, endpoints []string) []error {
 	}
 	for i, e := range endpoints {
 		switch {
-		case slices.Contains([]string{bus.Telemetry, bus.Logs, bus.Events}, e):
+		case slices.Contains(homes(), e):
 		case slices.Contains(bus.Topics(), e):
 			// Others write these, or they hold something else; a second writer would break the order of origins.
 			errs = append(errs, fmt.Errorf("%s[%d]: %q is written by Millrace itself, want telemetry, logs, events or a name of your own", key, i, e))
 		case !topicName.MatchString(e):
 			errs = append(errs, fmt.Errorf("%s[%d]: %q, want up to 63 lower-case letters, digits, - and _, the first a letter or digit", key, i, e))
 		}
+	}
+	if named := slices.DeleteFunc(slices.Clone(endpoints), func(e string) bool { return !slices.Contains(homes(), e) }); len(named) > 1 {
+		errs = append(errs, fmt.Errorf("%s: names %s, want at most one of telemetry, logs and events: a message has one home", key, strings.Join(named, " and ")))
 	}
 	return errs
 }

@@ -133,12 +133,22 @@ func TestRoutes(t *testing.T) {
 		{
 			"a message goes to a topic once, however many routes name it",
 			[]router.Route{warmRoom, {Name: "also", Condition: `value > 0`, Endpoints: []string{"hot", bus.Telemetry}}},
-			map[string]string{"hot": "c1 c2", bus.Telemetry: "c1 c2 c3", bus.Events: "c3"},
+			map[string]string{"hot": "c1 c2", bus.Telemetry: "c1 c2 c3", bus.Events: ""},
 		},
 		{
-			"a condition that fails sends the message to the fallback too",
+			"a condition that fails leaves a message that another route keeps where it is",
 			[]router.Route{{Name: "warm", Condition: `value > 30`, Endpoints: []string{"hot"}}},
-			map[string]string{"hot": "c2", bus.Telemetry: "c1 c2 c3", bus.Events: "c3"},
+			map[string]string{"hot": "c2", bus.Telemetry: "c1 c2 c3", bus.Events: ""},
+		},
+		{
+			"a condition that fails sends the message to the fallback",
+			[]router.Route{{Name: "channel", Condition: `value > 30`, Endpoints: []string{bus.Telemetry}}, {Name: "hot", Endpoints: []string{"hot"}}},
+			map[string]string{"hot": "c1 c2 c3", bus.Telemetry: "c2", bus.Events: "c3"},
+		},
+		{
+			"a message has one home, the first that a route names",
+			[]router.Route{{Name: "all-are-events", Endpoints: []string{bus.Events}}},
+			map[string]string{bus.Telemetry: "c1 c2 c3", bus.Events: ""},
 		},
 		{
 			"a route that bears a built-in name takes its place",
@@ -365,7 +375,7 @@ func TestReferenceDataEnrichesAndIsReadAgainWhenItChanges(t *testing.T) {
 		own.Properties = []telemetry.Property{{Key: "site", Value: "a lie"}, {Key: "floor", Value: "2"}}
 		put(t, log, own, channel("c2", "t", "29", 29), stranger)
 		stop := start(t, cfg, log, nil)
-		check(t, log, map[string]string{"ulm": "c1 c2", "hot": "c1", bus.Telemetry: "c1 c2 s1", bus.Events: "s1"})
+		check(t, log, map[string]string{"ulm": "c1 c2", "hot": "c1", bus.Telemetry: "c1 c2 s1", bus.Events: ""})
 		got := messagesOf(t, log, bus.Telemetry)
 		want := own
 		want.DeviceType = "TH-100"

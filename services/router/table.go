@@ -15,6 +15,7 @@ type table struct {
 	topics      []string // bit i of an endpoints mask is topics[i]
 	routes      rules.Index[*route]
 	fallback    uint64
+	homes       uint64 // telemetry, logs and events, of which a message has one
 	enrichments []enrichment
 	sets        bool // whether any enrichment changes messages
 	metrics     *metrics
@@ -33,6 +34,7 @@ type route struct {
 func newTable(c Config, sets []*reference.Set, m *metrics) (*table, error) {
 	t := &table{topics: c.endpoints(), metrics: m}
 	t.fallback = t.mask(c.Fallback)
+	t.homes = t.mask(homes())
 	for _, r := range c.AllRoutes() {
 		if !r.On() {
 			continue
@@ -68,7 +70,9 @@ func newTable(c Config, sets []*reference.Set, m *metrics) (*table, error) {
 
 func (t *table) mask(endpoints []string) (mask uint64) {
 	for _, e := range endpoints {
-		mask |= 1 << slices.Index(t.topics, e)
+		if i := slices.Index(t.topics, e); i >= 0 {
+			mask |= 1 << i
+		}
 	}
 	return mask
 }

@@ -112,14 +112,25 @@ func (t *task) endpointsOf() (endpoints uint64, err error) {
 				continue
 			}
 		}
-		endpoints |= r.endpoints
+		endpoints = t.join(endpoints, r.endpoints)
 		r.routed.Inc()
 	}
 	if failed || endpoints == 0 {
-		endpoints |= t.fallback
+		endpoints = t.join(endpoints, t.fallback)
 		t.metrics.fallback.Inc()
 	}
 	return endpoints, nil
+}
+
+// join adds endpoints to those that a message has, but never a second home: what is in two of telemetry, logs and events
+// would be in history twice.
+func (t *table) join(endpoints, added uint64) uint64 {
+	home := added & t.homes
+	added &^= t.homes
+	if endpoints&t.homes == 0 {
+		added |= home & -home
+	}
+	return endpoints | added
 }
 
 // ask evaluates a condition. fault is the condition's, err the message's.
