@@ -1,0 +1,158 @@
+package connect
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"time"
+
+	natsgo "github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/millrace/millrace/pkg/bus/nats"
+	"github.com/millrace/millrace/pkg/config"
+)
+
+// Embedded is the URL of the log that lives within `millrace run`.
+const Embedded = "embedded"
+
+// BusConfig is the section "bus" of the configuration file.
+type BusConfig struct {
+	URL        string          `yaml:"url" doc:"Where the log is: embedded (within millrace run), or nats://host:port, several separated by commas."`
+	Partitions int             `yaml:"partitions" doc:"Partitions of every topic; what exists cannot be changed."`
+	Retention  RetentionConfig `yaml:"retention" doc:"How long the log keeps what every worker has read; what is unread always stays."`
+	Replicas   int             `yaml:"replicas" doc:"Copies of every partition in a NATS cluster."`
+	Lease      time.Duration   `yaml:"lease" doc:"How long after the death of a worker its standby takes over."`
+	Synced     bool            `yaml:"synced" doc:"The NATS server is known to run with sync_interval: always, which a client cannot see; without it workers warn at start."`
+	User       string          `yaml:"user" doc:"User name at the NATS server."`
+	Password   config.Secret   `yaml:"password" doc:"Password at the NATS server."`
+	Token      config.Secret   `yaml:"token" doc:"Token at the NATS server, in place of user and password; also asked of clients of the embedded one."`
+	Creds      string          `yaml:"credentials" doc:"File of NATS credentials (JWT and seed)."`
+	TLS        ClientTLS       `yaml:"tls" doc:"TLS towards the NATS server."`
+}
+
+// RetentionConfig says how long the log keeps what has been read.
+type RetentionConfig struct {
+	Age   time.Duration `yaml:"age" doc:"Age at which read records are trimmed."`
+	Bytes config.Bytes  `yaml:"bytes" doc:"Size of one topic at which read records are trimmed, and at which the edge refuses (503, no PUBACK) when they are unread."`
+}
+
+// ClientTLS is what a client needs for TLS towards a server.
+type ClientTLS struct {
+	CA   string `yaml:"ca" doc:"File of certificates to trust; empty means the system's."`
+	Cert string `yaml:"cert" doc:"File of the client's own certificate."`
+	Key  string `yaml:"key" doc:"File of the key of cert."`
+}
+
+// DefaultBus returns the section's defaults.
+func DefaultBus() BusConfig {
+	return BusConfig{
+		URL: Embedded, Partitions: 4, Replicas: 1, Lease: 6 * time.Second,
+		Retention: RetentionConfig{Age: 24 * time.Hour, Bytes: 8 << 30},
+	}
+}
+
+// Validate reports every fault by its key.
+func (c BusConfig) Validate() error {
+	var errs []error
+	if c.URL != Embedded {
+		u, err := url.Parse(c.URL)
+		if err != nil || (u.Scheme != "nats" && u.Scheme != "tls") || u.Host == "" {
+			errs = append(errs, fmt.Errorf("url: %q, want embedded, nats://host:port or tls://host:port", c.URL))
+		}
+	}
+	if c.Partitions < 1 || c.Partitions > 1024 {
+		errs = append(errs, fmt.Errorf("partitions: %d, want 1 to 1024", c.Partitions))
+	}
+	if c.Replicas < 1 || c.Replicas > 5 {
+		errs = append(errs, fmt.Errorf("replicas: %d, want 1 to 5", c.Replicas))
+	}
+	if c.Lease < time.Second {
+		errs = append(errs, fmt.Errorf("lease: %v, want at least 1s", c.Lease))
+	}
+	if c.Retention.Age <= 0 {
+		errs = append(errs, fmt.Errorf("retention.age: %v, want more than 0", c.Retention.Age))
+	}
+	const bytesMin = 64 << 20
+	if c.Retention.Bytes < bytesMin {
+		errs = append(errs, fmt.Errorf("retention.bytes: %v, want at least 64MiB", c.Retention.Bytes))
+	}
+	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
+		errs = append(errs, errors.New("tls.key: cert and key belong together"))
+	}
+	return errors.Join(errs...)
+}
+
+// Deps are what opening a log needs of its process.
+type Deps struct {
+	Log     *slog.Logger
+	Now     func() time.Time
+	Metrics prometheus.Registerer
+	Topics  []string // beyond bus.Topics: the endpoints of routes
+}
+
+// NATS returns the driver's configuration without a connection, for the embedded server as for one by URL.
+func (c BusConfig) NATS(d Deps) nats.Config {
+	return nats.Config{
+		Partitions: c.Partitions, Topics: d.Topics, Readers: Readers(), Replicas: c.Replicas, Lease: c.Lease,
+		Retention: nats.Retention{Age: c.Retention.Age, BytesMax: int64(c.Retention.Bytes)},
+		Trim:      true, Synced: c.Synced, Log: d.Log, Now: d.Now, Metrics: d.Metrics,
+	}
+}
+
+// Bus opens the log that c names; the caller closes it. The embedded one is refused: it exists only within `millrace run`.
+func Bus(ctx context.Context, c BusConfig, d Deps) (*nats.Log, error) {
+	if c.URL == Embedded {
+		return nil, errors.New("bus.url is embedded: that log lives within `millrace run`; a worker of its own needs the URL of a NATS server, such as nats://127.0.0.1:4222")
+	}
+	cfg := c.NATS(d)
+	cfg.URL = c.URL
+	options, err := c.options()
+	if err != nil {
+		return nil, fmt.Errorf("open the log %s: %w", c.URL, err)
+	}
+	cfg.Options = options
+	log, err := nats.Open(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open the log %s: %w", c.URL, err)
+	}
+	return log, nil
+}
+
+func (c BusConfig) options() ([]natsgo.Option, error) {
+	var options []natsgo.Option
+	switch {
+	case c.Token != "":
+		options = append(options, natsgo.Token(c.Token.Reveal()))
+	case c.User != "":
+		options = append(options, natsgo.UserInfo(c.User, c.Password.Reveal()))
+	case c.Creds != "":
+		options = append(options, natsgo.UserCredentials(c.Creds))
+	}
+	if c.TLS == (ClientTLS{}) {
+		return options, nil
+	}
+	t := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.TLS.CA != "" {
+		pem, err := os.ReadFile(c.TLS.CA)
+		if err != nil {
+			return nil, fmt.Errorf("bus.tls.ca: %w", err)
+		}
+		if t.RootCAs = x509.NewCertPool(); !t.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("bus.tls.ca: %s holds no certificate in PEM", c.TLS.CA)
+		}
+	}
+	if c.TLS.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key)
+		if err != nil {
+			return nil, fmt.Errorf("bus.tls.cert: %w", err)
+		}
+		t.Certificates = []tls.Certificate{pair}
+	}
+	return append(options, natsgo.Secure(t)), nil
+}

@@ -1,0 +1,146 @@
+// Package listen opens listeners and serves HTTP on them with the limits and the TLS that every edge of Millrace has.
+package listen
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+)
+
+// TLS says with which certificate a listener proves itself. The zero TLS is none.
+type TLS struct {
+	Cert     string `yaml:"cert" doc:"File of the certificate chain in PEM; read again when it changes."`
+	Key      string `yaml:"key" doc:"File of the certificate's key in PEM."`
+	ClientCA string `yaml:"client_ca" doc:"File of the CAs whose client certificates are asked for; empty asks for none."`
+}
+
+// On reports whether the listener speaks TLS.
+func (t TLS) On() bool { return t.Cert != "" }
+
+// Validate reports every fault by its key.
+func (t TLS) Validate() error {
+	if (t.Cert == "") != (t.Key == "") {
+		return errors.New("key: cert and key belong together")
+	}
+	if t.ClientCA != "" && t.Cert == "" {
+		return errors.New("client_ca: it needs cert and key as well")
+	}
+	return nil
+}
+
+// Config returns the TLS configuration of a server: TLS 1.2 at least, the certificate read again when its file changes, so
+// that a renewal needs no restart. now is the clock by which that is looked after, at most once a minute.
+func (t TLS) Config(now func() time.Time) (*tls.Config, error) {
+	c := &certificate{TLS: t, now: now}
+	if _, err := c.get(nil); err != nil {
+		return nil, err
+	}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get}
+	if t.ClientCA != "" {
+		pem, err := os.ReadFile(t.ClientCA)
+		if err != nil {
+			return nil, fmt.Errorf("client_ca: %w", err)
+		}
+		if cfg.ClientCAs = x509.NewCertPool(); !cfg.ClientCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("client_ca: %s holds no certificate in PEM", t.ClientCA)
+		}
+		cfg.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	return cfg, nil
+}
+
+// certificate keeps the newest readable certificate of a file.
+type certificate struct {
+	TLS
+	now func() time.Time
+
+	mu      sync.Mutex
+	pair    *tls.Certificate
+	written time.Time // of the file that pair came from
+	looked  time.Time
+}
+
+func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	const lookEvery = time.Minute
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	if c.pair != nil && now.Sub(c.looked) < lookEvery {
+		return c.pair, nil
+	}
+	c.looked = now
+	info, err := os.Stat(c.Cert)
+	if err == nil && c.pair != nil && info.ModTime().Equal(c.written) {
+		return c.pair, nil
+	}
+	pair, pairErr := tls.LoadX509KeyPair(c.Cert, c.Key)
+	if err = errors.Join(err, pairErr); err != nil {
+		if c.pair != nil {
+			return c.pair, nil //nolint:nilerr // a renewal that is half written: the old certificate still holds
+		}
+		return nil, fmt.Errorf("certificate: %w", err)
+	}
+	c.pair, c.written = &pair, info.ModTime()
+	return c.pair, nil
+}
+
+// Open listens on addr (host:port), with TLS where t is on.
+func Open(ctx context.Context, addr string, t TLS, now func() time.Time) (net.Listener, error) {
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	if !t.On() {
+		return ln, nil
+	}
+	cfg, err := t.Config(now)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("listen on %s: %w", addr, err), ln.Close())
+	}
+	return tls.NewListener(ln, cfg), nil
+}
+
+// Limits of every HTTP listener.
+const (
+	readHeaderTimeout = 5 * time.Second
+	idleTimeout       = 2 * time.Minute
+	headerBytesMax    = 16 << 10
+)
+
+// HTTP serves handler on ln until ctx ends, then stops accepting, waits up to drain for requests under way, and returns
+// nil. Handlers bound their bodies and their answers themselves: a live stream has no end.
+func HTTP(ctx context.Context, ln net.Listener, handler http.Handler, drain time.Duration, log *slog.Logger) error {
+	// Requests outlive ctx by the drain; their base context ends with it.
+	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytesMax,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return base },
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ln) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve http on %s: %w", ln.Addr(), err)
+	case <-ctx.Done():
+	}
+	grace, stop := context.WithTimeout(base, drain)
+	defer stop()
+	if err := server.Shutdown(grace); err != nil {
+		cancel()
+		if err := server.Close(); err != nil {
+			log.Debug("close http connections", "error", err)
+		}
+	}
+	<-served
+	return nil
+}
