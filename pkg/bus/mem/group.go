@@ -56,6 +56,9 @@ func (l *Log) join(ctx context.Context, name string, topics []string, own ownFun
 	if err := l.disk.hold(name, topics); err != nil {
 		return err
 	}
+	if ctx.Err() != nil {
+		return nil
+	}
 	life, leave := context.WithCancel(ctx)
 	defer leave()
 	m := &member{log: l, group: l.disk.group(name), name: name, topics: slices.Clone(topics), own: own, ctx: life, leave: leave}
@@ -125,12 +128,25 @@ func (g *group) change(f func()) {
 	}
 }
 
-// wanted returns the member that should have the share: they are dealt out in turn.
+// wanted returns the member that should have the share: they are dealt out in turn to those that are not leaving.
 func (g *group) wanted(number int) *member {
-	if len(g.members) == 0 {
-		return nil
+	staying := 0
+	for _, m := range g.members {
+		if m.ctx.Err() == nil {
+			staying++
+		}
 	}
-	return g.members[number%len(g.members)]
+	turn := 0
+	for _, m := range g.members {
+		if m.ctx.Err() != nil {
+			continue
+		}
+		if turn == number%staying {
+			return m
+		}
+		turn++
+	}
+	return nil
 }
 
 // give starts m's own on the share. g.mu is held, and m is a member, so that m.running is not waited for yet.

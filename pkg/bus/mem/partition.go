@@ -109,20 +109,22 @@ func (p *partition) after(at bus.Position) int {
 }
 
 // begin resolves start to the position after which to read.
-func (p *partition) begin(start bus.Start) bus.Position {
+func (p *partition) begin(start bus.Start) (bus.Position, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case start.Newest:
-		return p.last
+		return p.last, nil
 	case start.Time != 0:
 		i := sort.Search(len(p.recs), func(i int) bool { return p.recs[i].Time >= start.Time })
 		if i == 0 {
-			return bus.Position{}
+			return bus.Position{}, nil
 		}
-		return p.recs[i-1].Position
+		return p.recs[i-1].Position, nil
+	case start.Position.Seq > p.seq:
+		return start.Position, fmt.Errorf("after %s, but the end is %s: %w", start.Position, p.last, bus.ErrAhead)
 	default:
-		return start.Position
+		return start.Position, nil
 	}
 }
 
@@ -172,9 +174,13 @@ func (v *view) ID() bus.PartitionID { return v.part.id }
 // After implements bus.Partition. Where start is Newest or a time, it is looked up when After is called, not when the
 // iteration begins.
 func (v *view) After(ctx context.Context, start bus.Start) iter.Seq2[bus.Batch, error] {
-	from := v.part.begin(start)
+	from, ahead := v.part.begin(start)
 	return func(yield func(bus.Batch, error) bool) {
 		at := from
+		if ahead != nil && ctx.Err() == nil {
+			yield(bus.Batch{}, fmt.Errorf("read %s: %w", v.part.id, ahead))
+			return
+		}
 		for ctx.Err() == nil {
 			batch, err := v.read(ctx, at)
 			switch {
