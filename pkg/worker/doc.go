@@ -5,8 +5,17 @@
 // out (Output), and its state, if it has any, is bytes. So what an error means follows from where it arose: what the task
 // refuses goes to dead letters; everything else (publishing, writing) is tried again with backoff, for ever, while reading stops.
 //
-// The order within one step is: publish, then write rows together with the progress and the task's checkpoint. A crash in
-// between repeats the publishing; readers drop the double by origin or by key.
+// The order within one step is: prepare, publish, append dead letters, then write rows together with the progress and the
+// task's checkpoint. A crash in between repeats the publishing; readers drop the double by origin or by key. To the bus the
+// progress is committed every few seconds, since that costs a sync and is only what a worker without a store starts from, and
+// what tells the log what it may trim.
+//
+// The promise is that every record that was read is in the store, or published, or a dead letter, before its progress is
+// committed; and that memory is bounded: 64 batches or 4 MiB ahead of the task, and what gathers for one commit
+// (Loop.BatchRecords, Loop.BatchBytes).
+//
+// Where to look: loop.go runs and restarts, share.go is the life of one share, read.go and apply.go bring records to the task,
+// commit.go and publish.go bring out what it made, letter.go refuses, status.go and metrics.go tell.
 //
 // Start reading at Loop.
 package worker

@@ -254,7 +254,9 @@ func TestWhereTheStoreKeepsNoProgressTheBusDoes(t *testing.T) {
 		if at := w.committed(); at != (bus.Position{Seq: 1, Index: 1}) {
 			t.Fatalf("committed %v", at)
 		}
-		w.table.set(func() { w.table.progress = map[bus.PartitionID]bus.Progress{{Topic: bus.Telemetry}: {Through: bus.Position{Seq: 1, Index: 1}}} })
+		w.table.set(func() {
+			w.table.progress = map[bus.PartitionID]bus.Progress{{Topic: bus.Telemetry}: {Through: bus.Position{Seq: 1, Index: 1}}}
+		})
 		w.send("c")
 		w.start()
 		settle(time.Second)
@@ -281,6 +283,29 @@ func TestReadingGoesOnWhereItBroke(t *testing.T) {
 	})
 }
 
+func TestAWorkerWhoseLogWasWipedStopsAndSkipsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTester(t)
+		w.start()
+		w.send("a")
+		w.send("b")
+		settle(time.Second)
+		w.wantStop()
+		w.log = mem.New(mem.Config{Now: time.Now})
+		w.loop.Bus, w.next = w.log, 0
+		w.send("c")
+		w.start()
+		settle(time.Second)
+		w.send("d")
+		w.send("e")
+		settle(time.Minute)
+		w.wantRows("a", "b")
+		if err := w.stop(); !errors.Is(err, bus.ErrAhead) {
+			t.Fatalf("%v, want bus.ErrAhead", err)
+		}
+	})
+}
+
 func TestADrainFinishesWhatIsInHand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTester(t)
@@ -293,7 +318,7 @@ func TestADrainFinishesWhatIsInHand(t *testing.T) {
 		w.wantRows("a")
 		w.table.set(func() { // slow, but within the Drain
 			w.table.before = func(ctx context.Context, _ store.Commit, _ []text) error {
-				time.Sleep(5 * time.Second) //nolint:forbidigo // the time of a synctest bubble
+				time.Sleep(5 * time.Second)
 				return ctx.Err()
 			}
 		})

@@ -67,7 +67,8 @@ type Loop[Row any] struct {
 
 // Run works until ctx ends, then finishes and commits what is in hand and returns nil. It returns an error where it could
 // not finish that within Drain (nothing is lost: the log has it), and where going on makes no sense: a topic that does not
-// exist, a log that was closed, a task that cannot be made or restored. A worker that was fenced leaves its shares and joins
+// exist, a log that was closed or is not the one that the progress is from (bus.ErrAhead), a task that cannot be made or
+// restored. A worker that was fenced leaves its shares and joins
 // again. Whatever else goes wrong is tried again with backoff, for ever, and shows in Metrics.Statuses.
 func (l *Loop[Row]) Run(ctx context.Context) error {
 	c, err := l.configured()

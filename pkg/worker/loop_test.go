@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/millrace/millrace/pkg/bus"
@@ -45,7 +46,7 @@ type tester struct {
 
 func newTester(t *testing.T) *tester {
 	t.Helper()
-	metrics, err := worker.NewMetrics(newRegistry())
+	metrics, err := worker.NewMetrics(prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +92,7 @@ func (w *tester) send(values ...string) {
 
 // settle lets d pass, and waits until nothing moves.
 func settle(d time.Duration) {
-	time.Sleep(d) //nolint:forbidigo // the time of a synctest bubble
+	time.Sleep(d)
 	synctest.Wait()
 }
 

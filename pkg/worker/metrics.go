@@ -3,6 +3,7 @@ package worker
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -82,7 +83,7 @@ func (m *Metrics) leave(t *workerTrack) {
 func (m *Metrics) running() []*workerTrack {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.workers[:len(m.workers):len(m.workers)]
+	return slices.Clip(m.workers)
 }
 
 func (m *Metrics) newPartTrack(worker string, id bus.PartitionID) *partTrack {

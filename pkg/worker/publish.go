@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/millrace/millrace/pkg/bus"
@@ -87,5 +88,5 @@ func (s *share[Row]) append(ctx context.Context, topic string, records []bus.Rec
 		return nil, err
 	}
 	second, err := s.append(ctx, topic, records[half:])
-	return append(first[:len(first):len(first)], second...), err
+	return append(slices.Clip(first), second...), err
 }

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/millrace/millrace/pkg/bus"
 )
@@ -32,6 +33,13 @@ func (s *share[Row]) read(ctx context.Context, p *part) {
 		}
 		if broke == nil {
 			broke = errReadEnded
+		}
+		if final(broke) {
+			select {
+			case s.failed <- fmt.Errorf("%s: %w", step, broke):
+			case <-ctx.Done():
+			}
+			return
 		}
 		s.track.retry(step, broke)
 		s.note(ctx, step, broke)

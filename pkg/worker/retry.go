@@ -45,10 +45,11 @@ func (s *share[Row]) retry(ctx context.Context, what string, f func() error) err
 	return fmt.Errorf("%s: %w", what, last)
 }
 
-// final says that trying again is of no use.
+// final says that trying again is of no use, or does harm: a position past the end of a log that was wiped would be found some
+// time, and all before it would be skipped.
 func final(err error) bool {
 	return errors.Is(err, store.ErrFenced) || errors.Is(err, bus.ErrTooLarge) || errors.Is(err, bus.ErrUnknownTopic) ||
-		errors.Is(err, bus.ErrClosed)
+		errors.Is(err, bus.ErrClosed) || errors.Is(err, bus.ErrAhead)
 }
 
 // note logs an error that something else will mend.

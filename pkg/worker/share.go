@@ -39,6 +39,7 @@ type share[Row any] struct {
 
 	fetched chan fetched        // filled by the readers
 	ahead   *semaphore.Weighted // bytes in fetched and in the readers' hands
+	failed  chan error          // from a reader that cannot go on; unbuffered, since it waits
 }
 
 // part is one partition of a share.
@@ -65,6 +66,7 @@ func newShare[Row any](l *Loop[Row], b bus.Share, track *workerTrack, poison map
 	s := &share[Row]{
 		loop: l, bus: b, poison: poison,
 		fetched: make(chan fetched, prefetchBatches), ahead: semaphore.NewWeighted(prefetchBytes),
+		failed: make(chan error),
 	}
 	for _, p := range b.Partitions {
 		s.parts = append(s.parts, &part{Partition: p, id: p.ID(), track: l.Metrics.newPartTrack(l.Worker, p.ID())})
@@ -207,6 +209,7 @@ func (s *share[Row]) loopUntil(ctx, work context.Context) error {
 			err = s.apply(work, f)
 		case <-tick.C:
 			err = s.tick(work)
+		case err = <-s.failed:
 		case <-alarm.C:
 		}
 		if err == nil && s.dirty {
@@ -256,35 +259,36 @@ func (s *share[Row]) tick(ctx context.Context) error {
 	return s.hint(ctx, false)
 }
 
-// idle says whether nothing of the share is unread. It asks the log for its ends only where nothing came in since the last
-// tick, and now and then besides, so that the metrics of a busy share do not go stale.
+// idle says whether nothing of the share is unread. Asking the log for an end costs it a few requests, so it is asked where
+// the answer matters: each time for a state, which may depend on it; once when a partition has gone quiet; and now and then
+// besides, so that the metrics of a busy share do not go stale.
 func (s *share[Row]) idle(ctx context.Context) bool {
-	const askBusyEvery = 5 // ticks
+	const askEvery = 5 // ticks
 	s.ticks++
+	_, exact := s.task.(Stateful)
 	idle := len(s.fetched) == 0
 	for _, p := range s.parts {
 		quiet := !p.moved
 		p.moved = false
-		if !quiet {
-			idle = false
+		if quiet && (exact || !p.track.caughtUp.Load()) || s.ticks%askEvery == 0 {
+			s.look(ctx, p)
 		}
-		if !quiet && s.ticks%askBusyEvery != 0 {
-			continue
-		}
-		asking, done := context.WithTimeout(ctx, tickEvery)
-		end, err := p.End(asking)
-		done()
-		if err != nil {
-			p.track.caughtUp.Store(false)
-			idle = false
-			continue
-		}
-		caughtUp := p.progress.Through.Compare(end) >= 0
-		p.track.end.Store(end.Seq)
-		p.track.caughtUp.Store(caughtUp)
-		idle = idle && caughtUp
+		idle = idle && quiet && p.track.caughtUp.Load()
 	}
 	return idle
+}
+
+// look asks the log for the end of p.
+func (s *share[Row]) look(ctx context.Context, p *part) {
+	asking, done := context.WithTimeout(ctx, tickEvery)
+	defer done()
+	end, err := p.End(asking)
+	if err != nil {
+		p.track.caughtUp.Store(false)
+		return
+	}
+	p.track.end.Store(end.Seq)
+	p.track.caughtUp.Store(p.progress.Through.Compare(end) >= 0)
 }
 
 // drain commits what was taken, once reading has stopped.

@@ -45,7 +45,9 @@ func (s *sum) Tick(out *worker.Output[text], _ telemetry.Time, idle bool) {
 	}
 }
 
-func (s *sum) Snapshot(dst []byte) ([]byte, error) { return fmt.Appendf(dst, "%d %d", s.total, s.told), nil }
+func (s *sum) Snapshot(dst []byte) ([]byte, error) {
+	return fmt.Appendf(dst, "%d %d", s.total, s.told), nil
+}
 
 func (s *sum) Restore(state []byte) error {
 	_, err := fmt.Sscanf(string(state), "%d %d", &s.total, &s.told)
@@ -215,7 +217,7 @@ func TestDearWritesComeFurtherApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTester(t)
 		w.table.before = func(context.Context, store.Commit, []text) error {
-			time.Sleep(2 * time.Second) //nolint:forbidigo // the time of a synctest bubble
+			time.Sleep(2 * time.Second)
 			return nil
 		}
 		w.start()
@@ -242,7 +244,7 @@ func (b *buffer) Flush(context.Context) error {
 	defer b.table.mu.Unlock()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for id, p := range b.table.progress {
+	for id, p := range b.progress {
 		b.disk[id] = p.Clone()
 	}
 	return nil

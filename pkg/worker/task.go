@@ -12,8 +12,9 @@ type Task[Row any] interface {
 	// its reason, and what Add appended to out for it is taken back. A panic throws the task away; a fresh one begins from the last
 	// commit, and the second panic on one record refuses it.
 	Add(out *Output[Row], topic string, r bus.Record) error
-	// Tick tells the wall clock, about once a second. idle says that nothing of the share was unread at now. A drain does not
-	// tick: what the clock would have closed, it closes after the restart.
+	// Tick tells the wall clock, about once a second. idle says that nothing of the share was unread at now; a task that
+	// is not Stateful may be told so up to 5 s late. A drain does not tick: what the clock would have closed, it closes after the
+	// restart.
 	Tick(out *Output[Row], now telemetry.Time, idle bool)
 }
 

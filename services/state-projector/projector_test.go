@@ -47,7 +47,7 @@ func record(n uint64, m telemetry.Message) bus.Record {
 
 func TestWhatIsLeftOutChangesNoState(t *testing.T) {
 	for seed := range uint64(200) {
-		rnd := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a test that can be repeated
+		rnd := rand.New(rand.NewPCG(seed, 1))
 		task := newProjector()
 		var out worker.Output[store.MessageRow]
 		var all, written []store.MessageRow
