@@ -222,7 +222,7 @@ func (h *History) writeRows(path string, info *FileInfo, fill func(add func([]fi
 	if err := h.cfg.FS.MkdirAll(filepath.Dir(path)); err != nil {
 		return fmt.Errorf("make %s: %w", filepath.Dir(path), err)
 	}
-	size, err := writeFile(h.cfg.FS, path, func(w io.Writer) error {
+	size, sum, err := writeFile(h.cfg.FS, path, func(w io.Writer) error {
 		out := pq.NewGenericWriter[fileRow](w, writerOptions(h.cfg.RowGroupRows)...)
 		err := fill(func(rows []fileRow) error {
 			info.note(rows)
@@ -234,7 +234,7 @@ func (h *History) writeRows(path string, info *FileInfo, fill func(add func([]fi
 		}
 		return out.Close()
 	})
-	info.Bytes = size
+	info.Bytes, info.CRC = size, sum
 	return err
 }
 

@@ -3,6 +3,7 @@ package parquet
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
@@ -76,13 +77,13 @@ func (OS) SyncDir(dir string) error {
 
 // writeFile puts what write gives into path in one step: all of it or nothing. It returns when the bytes are on disk; the
 // name is durable after SyncDir. What went wrong half way leaves at most a .tmp file, which Open removes.
-func writeFile(fs FS, path string, write func(io.Writer) error) (size int64, err error) {
+func writeFile(fs FS, path string, write func(io.Writer) error) (size int64, sum uint32, err error) {
 	temp := path + tempSuffix
 	f, err := fs.Create(temp)
 	if err != nil {
-		return 0, fmt.Errorf("create: %w", err)
+		return 0, 0, fmt.Errorf("create: %w", err)
 	}
-	counted := &countingWriter{w: f}
+	counted := &countingWriter{w: f, table: castagnoli()}
 	err = write(counted)
 	if err == nil {
 		err = f.Sync()
@@ -97,18 +98,21 @@ func writeFile(fs FS, path string, write func(io.Writer) error) (size int64, err
 	}
 	if err != nil {
 		_ = fs.Remove(temp) // what stays is removed by Open
-		return 0, fmt.Errorf("write %s: %w", filepath.Base(path), err)
+		return 0, 0, fmt.Errorf("write %s: %w", filepath.Base(path), err)
 	}
-	return counted.n, nil
+	return counted.n, counted.sum, nil
 }
 
 type countingWriter struct {
-	w io.Writer
-	n int64
+	w     io.Writer
+	n     int64
+	sum   uint32
+	table *crc32.Table
 }
 
 func (c *countingWriter) Write(b []byte) (int, error) {
 	n, err := c.w.Write(b)
 	c.n += int64(n)
+	c.sum = crc32.Update(c.sum, c.table, b[:n])
 	return n, err
 }

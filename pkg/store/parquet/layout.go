@@ -16,6 +16,7 @@ import (
 const (
 	tempSuffix    = ".tmp"
 	damagedSuffix = ".damaged"
+	magic         = "PAR1"
 	lockName      = "LOCK"
 )
 

@@ -51,6 +51,7 @@ type FileInfo struct {
 	Path     string         `json:"path"` // relative to the archive, with slashes
 	Rows     int64          `json:"rows"`
 	Bytes    int64          `json:"bytes"`
+	CRC      uint32         `json:"crc32c"`    // of the whole file
 	MinEvent telemetry.Time `json:"min_event"` // event times, both inclusive
 	MaxEvent telemetry.Time `json:"max_event"`
 	First    Device         `json:"first"` // devices, both inclusive, ordered by tenant, then id
@@ -159,7 +160,7 @@ func (m *manifest) save(disk FS, path string) error {
 		return fmt.Errorf("manifest: %w", err)
 	}
 	body = fmt.Appendf(append(body, '\n'), "crc32c %08x\n", crc32.Checksum(body, castagnoli()))
-	if _, err := writeFile(disk, path, func(w io.Writer) error { _, err := w.Write(body); return err }); err != nil {
+	if _, _, err := writeFile(disk, path, func(w io.Writer) error { _, err := w.Write(body); return err }); err != nil {
 		return fmt.Errorf("manifest: %w", err)
 	}
 	if err := disk.SyncDir(filepath.Dir(path)); err != nil {

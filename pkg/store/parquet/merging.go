@@ -167,7 +167,8 @@ func (m *merger) run(inputs []FileInfo) error {
 	}()
 	dir := m.history.cfg.Dir
 	for i := range inputs {
-		if err := m.open(filepath.Join(dir, filepath.FromSlash(inputs[i].Path))); err != nil {
+		path := filepath.Join(dir, filepath.FromSlash(inputs[i].Path))
+		if err := m.open(path, &inputs[i]); err != nil {
 			return err
 		}
 	}
@@ -182,7 +183,10 @@ func (m *merger) run(inputs []FileInfo) error {
 	return nil
 }
 
-func (m *merger) open(path string) error {
+func (m *merger) open(path string, info *FileInfo) error {
+	if err := checkSum(path, info); err != nil { // a damaged text would be copied without a sign
+		return err
+	}
 	r, err := openFile(path)
 	if err != nil {
 		return err
@@ -306,13 +310,17 @@ func (h *History) split(ctx context.Context, inputs []FileInfo) error {
 	number := h.number()
 	h.mu.Unlock()
 	g := newSegment()
-	for _, f := range inputs {
-		for row, err := range ReadFile(filepath.Join(h.cfg.Dir, filepath.FromSlash(f.Path))) {
+	for i := range inputs {
+		path := filepath.Join(h.cfg.Dir, filepath.FromSlash(inputs[i].Path))
+		if err := checkSum(path, &inputs[i]); err != nil {
+			return err
+		}
+		for row, err := range ReadFile(path) {
 			if err != nil {
 				return err
 			}
 			if reason := g.add(&row); reason != "" {
-				return damaged(f.Path, errors.New(reason))
+				return damaged(path, errors.New(reason))
 			}
 		}
 		if err := ctx.Err(); err != nil {

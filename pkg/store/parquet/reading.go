@@ -1,8 +1,10 @@
 package parquet
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"iter"
@@ -91,12 +93,49 @@ func openFile(path string) (r *fileReader, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
+	if err := checkFooter(f, st.Size()); err != nil {
+		return nil, damaged(path, err)
+	}
 	p, err := pq.OpenFile(f, st.Size(), pq.SkipBloomFilters(true), pq.SkipPageIndex(true))
 	if err != nil {
 		return nil, damaged(path, err)
 	}
 	r.groups = p.RowGroups()
 	return r, nil
+}
+
+// checkFooter checks the length of the footer, which parquet-go believes whatever it says.
+func checkFooter(f io.ReaderAt, size int64) error {
+	const frame = 12 // magic at both ends, and the length
+	if size < frame {
+		return fmt.Errorf("%d bytes, want %d at least", size, frame)
+	}
+	var tail [8]byte
+	if _, err := f.ReadAt(tail[:], size-int64(len(tail))); err != nil {
+		return err
+	}
+	if n := int64(binary.LittleEndian.Uint32(tail[:])); string(tail[4:]) != magic || n > size-frame {
+		return fmt.Errorf("it ends in a footer of %d bytes and %q, want at most %d and %s", n, tail[4:], size-frame, magic)
+	}
+	return nil
+}
+
+// checkSum reads the whole file and compares it with what the manifest says of it.
+func checkSum(path string, info *FileInfo) error {
+	f, err := os.Open(path) //nolint:gosec // a file of the archive
+	if err != nil {
+		return damaged(path, err)
+	}
+	sum := crc32.New(castagnoli())
+	size, err := io.Copy(sum, f)
+	_ = f.Close() // it was only read
+	if err != nil {
+		return damaged(path, err)
+	}
+	if size != info.Bytes || sum.Sum32() != info.CRC {
+		return damaged(path, fmt.Errorf("%d bytes of CRC-32C %08x, want %d of %08x", size, sum.Sum32(), info.Bytes, info.CRC))
+	}
+	return nil
 }
 
 func (r *fileReader) close() {

@@ -127,12 +127,8 @@ func verifyFile(path string, size int64) (err error) {
 	if st.Size() != size {
 		return damaged(path, fmt.Errorf("%d bytes, want %d", st.Size(), size))
 	}
-	var magic [4]byte
-	if _, err := f.ReadAt(magic[:], size-4); err != nil {
+	if err := checkFooter(f, size); err != nil {
 		return damaged(path, err)
-	}
-	if string(magic[:]) != "PAR1" {
-		return damaged(path, fmt.Errorf("it ends in %q, want PAR1", magic))
 	}
 	return nil
 }
