@@ -68,7 +68,7 @@ type lane struct {
 	mu        sync.Mutex
 	gathering *batch
 	full      []*batch // older than gathering, in order
-	idle      bool // the committer waits for wake
+	idle      bool     // the committer waits for wake
 	closed    bool
 }
 

@@ -1,0 +1,108 @@
+package nats
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	acquireEvery   = 250 * time.Millisecond // how soon a waiting member sees that a lease is free
+	renewalsALease = 3
+	releaseMax     = 2 * time.Second
+)
+
+// lease is a member's claim on all shares of a group: a key that the server forgets unless it is written again in time.
+type lease struct {
+	log      *Log
+	key      string
+	revision uint64
+	renewed  time.Time
+}
+
+// acquire waits until the group has no owner and makes this process the owner. It returns nil when ctx has ended.
+func (l *Log) acquire(ctx context.Context, group string) *lease {
+	held := &lease{log: l, key: keyToken(group)}
+	for told := false; ; {
+		err := held.create(ctx)
+		if err == nil {
+			return held
+		}
+		if !told && !changedByOther(err) && ctx.Err() == nil {
+			told = true // once, not four times a second
+			l.cfg.Log.Warn("cannot ask for the lease of a group; trying on", "group", group, "error", err)
+		}
+		if !pause(ctx, acquireEvery) {
+			return nil
+		}
+	}
+}
+
+func (h *lease) create(ctx context.Context) error {
+	began := h.log.cfg.Now()
+	bounded, _, cancel := h.log.bounded(ctx, h.log.cfg.Lease/renewalsALease)
+	defer cancel()
+	revision, err := h.log.leases.Create(bounded, h.key, []byte(h.log.id))
+	if err == nil {
+		h.revision, h.renewed = revision, began
+	}
+	return err
+}
+
+// renew keeps the lease until ctx ends. When it is lost, or cannot be known to hold any longer, lost is called.
+func (h *lease) renew(ctx context.Context, lost func()) {
+	lifetime := h.log.cfg.Lease
+	for pause(ctx, lifetime/renewalsALease) {
+		err := h.update(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if changedByOther(err) {
+			// Gone with a server that was restarted, or taken by another.
+			err = h.create(ctx)
+		}
+		if changedByOther(err) || err != nil && h.log.cfg.Now().Sub(h.renewed) > lifetime-lifetime/renewalsALease {
+			h.log.cfg.Log.Warn("lost the lease of a group", "group", h.key, "error", err)
+			lost()
+			return
+		}
+	}
+}
+
+func (h *lease) update(ctx context.Context) error {
+	began := h.log.cfg.Now()
+	bounded, _, cancel := h.log.bounded(ctx, h.log.cfg.Lease/renewalsALease)
+	defer cancel()
+	revision, err := h.log.leases.Update(bounded, h.key, []byte(h.log.id), h.revision)
+	if err == nil {
+		h.revision, h.renewed = revision, began
+	}
+	return err
+}
+
+// release lets another member take over at once. Should that not get through, the lease runs out by itself.
+func (h *lease) release(ctx context.Context) {
+	if h.log.life.Err() != nil {
+		return
+	}
+	bounded, _, cancel := h.log.bounded(context.WithoutCancel(ctx), releaseMax)
+	defer cancel()
+	err := h.log.leases.Delete(bounded, h.key, jetstream.LastRevision(h.revision))
+	if err != nil && !changedByOther(err) && !errors.Is(err, jetstream.ErrKeyNotFound) {
+		h.log.cfg.Log.Debug("cannot release the lease of a group; it runs out", "group", h.key, "error", err)
+	}
+}
+
+// pause waits for d and reports whether ctx still lives.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,220 @@
+package nats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/millrace/millrace/pkg/bus"
+)
+
+// Log is a log on JetStream. Safe for concurrent use.
+type Log struct {
+	cfg       Config
+	conn      *nats.Conn
+	js        jetstream.JetStream
+	positions jetstream.KeyValue // progress by group, topic and partition
+	leases    jetstream.KeyValue // members by group
+	parts     map[bus.PartitionID]*partition
+	metrics   *metrics
+	id        string // of this member, and of its message ids
+	link      link
+	frames    sync.Pool     // of *[]byte
+	sent      atomic.Uint64 // messages, for their ids
+
+	life    context.Context //nolint:containedctx // ends with Close; what it starts outlives Open's context
+	end     context.CancelFunc
+	running sync.WaitGroup // goroutines of the log itself
+}
+
+var _ bus.Log = (*Log)(nil)
+
+// partition is what the log knows of one partition.
+type partition struct {
+	id      bus.PartitionID
+	stream  string
+	subject string
+
+	mu      sync.Mutex
+	unknown []unknownFrame // appends whose outcome nobody knows, oldest first
+	trimmed time.Time      // when it was last full and trimmed for that
+}
+
+// Open connects and creates or updates what Config asks for: a stream for each partition, and two buckets. It returns an
+// error when the server cannot be reached, or has the topics with another number of partitions. ctx limits Open only.
+func Open(ctx context.Context, cfg Config) (*Log, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("open the log: %w", err)
+	}
+	l := &Log{cfg: cfg, conn: cfg.Conn, id: nats.NewInbox()[len(nats.InboxPrefix):], metrics: newMetrics(cfg.Metrics)}
+	l.life, l.end = context.WithCancel(context.WithoutCancel(ctx))
+	if err := l.open(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the log at %s: %w", l.where(), err), l.Close())
+	}
+	if !cfg.Synced {
+		cfg.Log.Warn("cannot see whether the NATS server syncs every append: unless it has sync_interval: always, a power failure loses acknowledged messages",
+			"server", l.where())
+	}
+	return l, nil
+}
+
+func (l *Log) open(ctx context.Context) error {
+	if l.conn == nil {
+		conn, err := nats.Connect(l.cfg.URL, append([]nats.Option{
+			nats.Name("millrace"), nats.MaxReconnects(-1), nats.ReconnectWait(100 * time.Millisecond), nats.ReconnectJitter(50*time.Millisecond, 100*time.Millisecond),
+			nats.ReconnectBufSize(-1), // what is sent while disconnected fails at once, and is sent again by who knows whether it still matters
+		}, l.cfg.Options...)...)
+		if err != nil {
+			return err
+		}
+		l.conn = conn
+	}
+	l.link.reset(l.life)
+	changed := l.conn.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED)
+	l.running.Go(func() { l.watchLink(changed) })
+	js, err := jetstream.New(l.conn, jetstream.WithDefaultTimeout(requestTimeout))
+	if err != nil {
+		return err
+	}
+	l.js = js
+	if err := l.layOut(ctx); err != nil {
+		return err
+	}
+	if l.cfg.Trim {
+		l.running.Go(l.trimNowAndThen)
+	}
+	return nil
+}
+
+// where names the server without the credentials that a URL may have.
+func (l *Log) where() string {
+	if l.conn != nil {
+		return l.conn.ConnectedUrlRedacted()
+	}
+	at := strings.LastIndexByte(l.cfg.URL, '@')
+	return l.cfg.URL[at+1:]
+}
+
+// Partitions returns the number of partitions, the same for every topic.
+func (l *Log) Partitions(string) int { return l.cfg.Partitions }
+
+// Partition implements bus.Log.
+func (l *Log) Partition(_ context.Context, id bus.PartitionID) (bus.Partition, error) {
+	if err := l.fault(); err != nil {
+		return nil, fmt.Errorf("open %s: %w", id, err)
+	}
+	p, err := l.partition(id)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", id, err)
+	}
+	return &view{log: l, part: p}, nil
+}
+
+// Close ends reads and subscriptions with bus.ErrClosed, and what Append has under way with an unknown outcome.
+func (l *Log) Close() error {
+	l.end()
+	if l.conn != nil && l.cfg.Conn == nil {
+		l.conn.Close()
+	}
+	l.running.Wait()
+	return nil
+}
+
+// fault returns why l is of no more use, nil while it is.
+func (l *Log) fault() error {
+	if l.life.Err() != nil {
+		return bus.ErrClosed
+	}
+	return nil
+}
+
+func (l *Log) partition(id bus.PartitionID) (*partition, error) {
+	p, ok := l.parts[id]
+	if !ok {
+		if _, known := l.parts[bus.PartitionID{Topic: id.Topic}]; known {
+			return nil, fmt.Errorf("partition %d, want 0 to %d: %w", id.Number, l.cfg.Partitions-1, bus.ErrUnknownTopic)
+		}
+		return nil, bus.ErrUnknownTopic
+	}
+	return p, nil
+}
+
+func (l *Log) newPartition(id bus.PartitionID) *partition {
+	n := strconv.Itoa(id.Number)
+	return &partition{
+		id:      id,
+		stream:  l.cfg.Prefix + "_" + id.Topic + "_" + n,
+		subject: strings.ToLower(l.cfg.Prefix) + "." + id.Topic + "." + n,
+	}
+}
+
+var errDisconnected = errors.New("the connection to the server was lost")
+
+// link is the present connection, as a context that ends with it: a request whose answer can no longer come need not wait
+// for its timeout.
+type link struct {
+	mu  sync.Mutex
+	ctx context.Context //nolint:containedctx // the connection's life
+	cut context.CancelCauseFunc
+}
+
+func (k *link) reset(parent context.Context) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.cut != nil {
+		k.cut(errDisconnected)
+	}
+	k.ctx, k.cut = context.WithCancelCause(parent)
+}
+
+func (k *link) current() context.Context {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.ctx
+}
+
+// watchLink ends the link whenever the connection is lost, until Close.
+func (l *Log) watchLink(changed chan nats.Status) {
+	for {
+		select {
+		case _, ok := <-changed:
+			l.link.reset(l.life)
+			if !ok {
+				return
+			}
+		case <-l.life.Done():
+			l.conn.RemoveStatusListener(changed)
+			return
+		}
+	}
+}
+
+// bounded returns a context that ends with ctx, with the connection, and after d; and why, once it has ended.
+func (l *Log) bounded(ctx context.Context, d time.Duration) (bounded context.Context, cause func() error, cancel context.CancelFunc) {
+	link := l.link.current()
+	limited, stopTimer := context.WithTimeout(ctx, d)
+	joined, cut := context.WithCancelCause(limited)
+	stop := context.AfterFunc(link, func() { cut(context.Cause(link)) })
+	return joined, func() error {
+			switch {
+			case l.life.Err() != nil:
+				return bus.ErrClosed
+			case joined.Err() != nil:
+				return context.Cause(joined)
+			}
+			return nil
+		}, func() {
+			stop()
+			cut(nil)
+			stopTimer()
+		}
+}

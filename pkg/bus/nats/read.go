@@ -1,0 +1,221 @@
+package nats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/millrace/millrace/pkg/bus"
+)
+
+const (
+	readHeartbeat     = 3 * time.Second // two missed ones break the read
+	readExpiry        = 30 * time.Second
+	consumerInactive  = 30 * time.Second // after which the server drops the consumer of a reader that died
+	consumerDeleteMax = time.Second
+)
+
+var (
+	errGap     = errors.New("the server's messages did not arrive one after the other")
+	errNoGroup = errors.New("the partition was opened outside of any group")
+)
+
+// view is a partition as one reader, and perhaps one group, has it open.
+type view struct {
+	log    *Log
+	part   *partition
+	commit *commit // nil outside of any group
+}
+
+// ID implements bus.Partition.
+func (v *view) ID() bus.PartitionID { return v.part.id }
+
+// After implements bus.Partition. A batch is a frame. Up to 4 MiB are asked for ahead of their use. Start.Newest is looked up
+// when After is called, not when the iteration begins. Bytes on the partition's subject that are no frame of ours are one
+// record, whose value they are, so that the reader refuses it and it ends in dead letters.
+func (v *view) After(ctx context.Context, start bus.Start) iter.Seq2[bus.Batch, error] {
+	var lookup error
+	if start.Newest {
+		var end bus.Position
+		end, lookup = v.End(ctx)
+		start = bus.Start{Position: end}
+	}
+	return func(yield func(bus.Batch, error) bool) {
+		err := lookup
+		if err == nil {
+			err = v.read(ctx, start, func(b bus.Batch) bool { return yield(b, nil) })
+		}
+		if err != nil && ctx.Err() == nil {
+			if v.log.life.Err() != nil {
+				err = bus.ErrClosed
+			}
+			yield(bus.Batch{}, fmt.Errorf("read %s: %w", v.part.id, err))
+		}
+	}
+}
+
+// read yields until yield returns false, ctx ends or reading breaks.
+func (v *view) read(ctx context.Context, start bus.Start, yield func(bus.Batch) bool) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	l := v.log
+	link := l.link.current()
+	consumer, err := v.consumer(ctx, start)
+	if err != nil {
+		return err
+	}
+	defer v.deleteConsumer(ctx, consumer.CachedInfo().Name)
+	msgs, err := consumer.Messages(jetstream.PullMaxBytes(readBufferBytes), jetstream.PullExpiry(readExpiry),
+		jetstream.PullHeartbeat(readHeartbeat), jetstream.WithMessagesErrOnMissingHeartbeat(true))
+	if err != nil {
+		return err
+	}
+	defer msgs.Stop()
+	defer context.AfterFunc(ctx, msgs.Stop)()
+	defer context.AfterFunc(link, msgs.Stop)()
+
+	for delivered := uint64(1); ; delivered++ {
+		msg, err := msgs.Next()
+		if err != nil {
+			return errors.Join(context.Cause(link), err)
+		}
+		meta, err := msg.Metadata()
+		if err != nil {
+			return err
+		}
+		if meta.Sequence.Consumer != delivered {
+			return fmt.Errorf("%w: message %d, want %d", errGap, meta.Sequence.Consumer, delivered)
+		}
+		batch := v.batch(msg.Data(), meta, start.Position)
+		if len(batch.Records) > 0 && !yield(batch) {
+			return nil
+		}
+	}
+}
+
+// consumer makes a reader's own consumer on the server: in memory, without acknowledgements.
+func (v *view) consumer(ctx context.Context, start bus.Start) (jetstream.Consumer, error) {
+	bounded, cause, cancel := v.log.bounded(ctx, requestTimeout)
+	defer cancel()
+	cfg := jetstream.ConsumerConfig{
+		AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: consumerInactive,
+		DeliverPolicy: jetstream.DeliverAllPolicy,
+	}
+	switch {
+	case start.Time != 0:
+		from := time.Unix(0, start.Time)
+		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &from
+	case start.Position.Seq > 0:
+		end, err := v.lastSequence(bounded)
+		if err != nil {
+			return nil, errors.Join(cause(), err)
+		}
+		if start.Position.Seq > end {
+			return nil, fmt.Errorf("after %s, but the end is %d: %w", start.Position, end, bus.ErrAhead)
+		}
+		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, start.Position.Seq // perhaps there is more in its frame
+	}
+	consumer, err := v.log.js.CreateConsumer(bounded, v.part.stream, cfg)
+	if err != nil {
+		return nil, errors.Join(cause(), fmt.Errorf("create a consumer: %w", err))
+	}
+	return consumer, nil
+}
+
+// deleteConsumer spares the server a consumer that nobody reads. It drops a forgotten one by itself.
+func (v *view) deleteConsumer(ctx context.Context, name string) {
+	bounded, _, cancel := v.log.bounded(context.WithoutCancel(ctx), consumerDeleteMax)
+	defer cancel()
+	_ = v.log.js.DeleteConsumer(bounded, v.part.stream, name)
+}
+
+// batch returns the records of a message that are after the position.
+func (v *view) batch(frame []byte, meta *jetstream.MsgMetadata, after bus.Position) bus.Batch {
+	recs, err := ParseFrame(nil, frame)
+	if err != nil {
+		v.log.cfg.Log.Warn("a message on the log is not ours; it is passed on as one record", "partition", v.part.id.String(),
+			"sequence", meta.Sequence.Stream, "bytes", len(frame), "error", err)
+		recs = []bus.Record{{Value: frame}}
+	}
+	at := meta.Timestamp.UnixNano()
+	for i := range recs {
+		recs[i].Position.Seq, recs[i].Time = meta.Sequence.Stream, at
+	}
+	for len(recs) > 0 && recs[0].Position.Compare(after) <= 0 {
+		recs = recs[1:]
+	}
+	return bus.Batch{Records: recs}
+}
+
+// End implements bus.Partition.
+func (v *view) End(ctx context.Context) (bus.Position, error) {
+	end, err := v.end(ctx)
+	if err != nil {
+		return bus.Position{}, fmt.Errorf("find the end of %s: %w", v.part.id, err)
+	}
+	return end, nil
+}
+
+func (v *view) end(ctx context.Context) (bus.Position, error) {
+	if err := v.log.fault(); err != nil {
+		return bus.Position{}, err
+	}
+	bounded, cause, cancel := v.log.bounded(ctx, requestTimeout)
+	defer cancel()
+	seq, err := v.lastSequence(bounded)
+	if err != nil || seq == 0 {
+		return bus.Position{}, errors.Join(cause(), err)
+	}
+	stream, err := v.log.js.Stream(bounded, v.part.stream)
+	if err != nil {
+		return bus.Position{}, errors.Join(cause(), err)
+	}
+	msg, err := stream.GetMsg(bounded, seq)
+	if errors.Is(err, jetstream.ErrMsgNotFound) { // purged: only that it is past everything counts
+		return bus.Position{Seq: seq}, nil
+	}
+	if err != nil {
+		return bus.Position{}, errors.Join(cause(), err)
+	}
+	recs, err := ParseFrame(nil, msg.Data)
+	if err != nil || len(recs) == 0 {
+		return bus.Position{Seq: seq}, nil //nolint:nilerr // a foreign message is one record
+	}
+	return bus.Position{Seq: seq, Index: recs[len(recs)-1].Position.Index}, nil
+}
+
+func (v *view) lastSequence(ctx context.Context) (uint64, error) {
+	stream, err := v.log.js.Stream(ctx, v.part.stream)
+	if err != nil {
+		return 0, err
+	}
+	return stream.CachedInfo().State.LastSeq, nil
+}
+
+// Committed implements bus.Partition.
+func (v *view) Committed(ctx context.Context) (bus.Progress, bool, error) {
+	if v.commit == nil {
+		return bus.Progress{}, false, nil
+	}
+	progress, err := v.commit.get(ctx, v.log)
+	if err != nil {
+		return bus.Progress{}, false, fmt.Errorf("read the commit %s: %w", v.commit.key, err)
+	}
+	return progress, !progress.Through.IsZero(), nil
+}
+
+// Commit implements bus.Partition. Each call that has an effect costs the server a sync.
+func (v *view) Commit(ctx context.Context, progress bus.Progress) error {
+	if v.commit == nil {
+		return fmt.Errorf("commit on %s: %w", v.part.id, errNoGroup)
+	}
+	if err := v.commit.put(ctx, v.log, progress); err != nil {
+		return fmt.Errorf("commit %s through %s: %w", v.commit.key, progress.Through, err)
+	}
+	return nil
+}
