@@ -1,0 +1,173 @@
+package duckdb
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+
+	duckdb "github.com/duckdb/duckdb-go/v2"
+
+	"github.com/millrace/millrace/pkg/store"
+	"github.com/millrace/millrace/pkg/telemetry"
+)
+
+// aggregateSeriesMax bounds the series whose newest window is remembered (about 200 bytes each). Beyond it all are forgotten,
+// which costs one join more for each.
+const aggregateSeriesMax = 1 << 20
+
+// aggregateStore keeps aggregates. Nearly every row is a new window, newer than all of its series, and is appended; only for
+// others is the table searched for the row that they replace. So no index is needed.
+type aggregateStore struct {
+	*lane
+	newest map[series]telemetry.Time // the newest window start of each series that was written since the start
+}
+
+// series is what the windows of one length of one channel share.
+type series struct {
+	tenant, device, channel string
+	length                  int64
+}
+
+func newAggregateStore(l *lane) *aggregateStore {
+	s := &aggregateStore{lane: l, newest: make(map[series]telemetry.Time)}
+	return s
+}
+
+func seriesOf(a *telemetry.Aggregate) series {
+	return series{a.Tenant, a.DeviceID, a.ChannelKey, a.WindowLength}
+}
+
+func keyOf(a *telemetry.Aggregate) store.WindowKey {
+	return store.WindowKey{Tenant: a.Tenant, DeviceID: a.DeviceID, ChannelKey: a.ChannelKey, WindowStart: a.WindowStart, WindowLength: a.WindowLength}
+}
+
+// Write implements store.Writer. Of several rows with one key the last counts.
+func (s *aggregateStore) Write(ctx context.Context, commit store.Commit, rows []store.AggregateRow) error {
+	var written []int
+	fill := func(tx *tx) error {
+		if len(rows) == 0 {
+			return nil
+		}
+		var old []store.WindowKey
+		written, old = s.sort(rows)
+		if err := s.remove(tx, old); err != nil {
+			return err
+		}
+		if err := appendAggregates(tx, rows, written); err != nil {
+			return err
+		}
+		return appendStates(tx, rows, written)
+	}
+	return s.write(ctx, commit, fill, func(done bool) {
+		if done {
+			s.remember(rows, written)
+		}
+	})
+}
+
+// sort returns the rows to write, one a key, and the keys that may be stored already.
+func (s *aggregateStore) sort(rows []store.AggregateRow) (written []int, old []store.WindowKey) {
+	last := make(map[store.WindowKey]int, len(rows))
+	for i := range rows {
+		last[keyOf(&rows[i].Aggregate)] = i
+	}
+	for i := range rows {
+		key := keyOf(&rows[i].Aggregate)
+		if last[key] != i {
+			continue
+		}
+		written = append(written, i)
+		if newest, known := s.newest[seriesOf(&rows[i].Aggregate)]; !known || key.WindowStart <= newest {
+			old = append(old, key)
+		}
+	}
+	return written, old
+}
+
+func (s *aggregateStore) remember(rows []store.AggregateRow, written []int) {
+	if len(s.newest) > aggregateSeriesMax {
+		clear(s.newest)
+	}
+	for _, i := range written {
+		a := &rows[i].Aggregate
+		key := seriesOf(a)
+		if newest, known := s.newest[key]; !known || a.WindowStart > newest {
+			s.newest[ownSeries(key)] = a.WindowStart
+		}
+	}
+}
+
+func keyColumns() []column {
+	return []column{
+		{"tenant", duckdb.TYPE_VARCHAR}, {"device_id", duckdb.TYPE_VARCHAR}, {"channel_key", duckdb.TYPE_VARCHAR},
+		{"window_start", duckdb.TYPE_TIMESTAMP_NS}, {"window_length_ns", duckdb.TYPE_BIGINT},
+	}
+}
+
+const sameWindow = `t.window_start = s.window_start AND t.device_id = s.device_id AND t.channel_key = s.channel_key
+	AND t.window_length_ns = s.window_length_ns AND t.tenant = s.tenant`
+
+func addKeys(add func(...driver.Value) error, keys []store.WindowKey) error {
+	for _, k := range keys {
+		if err := add(text(k.Tenant), text(k.DeviceID), text(k.ChannelKey), moment(k.WindowStart), k.WindowLength); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove deletes the rows of keys; the join's range of window_start spares the scan of all other row groups.
+func (s *aggregateStore) remove(tx *tx, keys []store.WindowKey) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	for _, table := range []string{"aggregates", "internal.aggregate_states"} {
+		err := tx.join(`DELETE FROM `+table+` AS t USING s WHERE `+sameWindow, keyColumns(), func(add func(...driver.Value) error) error {
+			return addKeys(add, keys)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func appendAggregates(tx *tx, rows []store.AggregateRow, written []int) error {
+	return tx.appendRows("main", "aggregates", func(add func(...driver.Value) error) error {
+		for _, i := range written {
+			a := &rows[i].Aggregate
+			some := a.Count > 0
+			err := add(text(a.Tenant), text(a.DeviceID), text(a.ChannelKey), moment(a.WindowStart), float64(a.WindowLength)/1e9,
+				int64(a.Count), number(a.Min, some), number(a.Max, some), number(a.Sum, some), number(a.Avg(), some), //nolint:gosec // below 2^63
+				number(a.First, some), number(a.Last, some), number(a.P50, some), number(a.P95, some), number(a.P99, some),
+				int32(a.Revision), text(a.DeviceType), momentOrNull(a.FirstTime), momentOrNull(a.LastTime), a.WindowLength) //nolint:gosec // below 2^31
+			if err != nil {
+				return fmt.Errorf("row %d: %w", i, err)
+			}
+		}
+		return nil
+	})
+}
+
+func appendStates(tx *tx, rows []store.AggregateRow, written []int) error {
+	return tx.appendRows("internal", "aggregate_states", func(add func(...driver.Value) error) error {
+		for _, i := range written {
+			r := &rows[i]
+			if len(r.State) == 0 {
+				continue
+			}
+			end := r.WindowStart + telemetry.Time(r.WindowLength)
+			err := add(text(r.Tenant), text(r.DeviceID), text(r.ChannelKey), moment(r.WindowStart), r.WindowLength, moment(end), r.State)
+			if err != nil {
+				return fmt.Errorf("state of row %d: %w", i, err)
+			}
+		}
+		return nil
+	})
+}
+
+// ForgetStates implements store.AggregateWriter.
+func (s *aggregateStore) ForgetStates(ctx context.Context, before telemetry.Time) error {
+	_, err := s.delete(ctx, `DELETE FROM internal.aggregate_states WHERE window_end < ?`, before)
+	return err
+}

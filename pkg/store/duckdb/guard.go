@@ -1,0 +1,124 @@
+package duckdb
+
+import (
+	"context"
+	"database/sql/driver"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// ErrNotAllowed is returned by Query for SQL that is not one read-only statement within the limits.
+var ErrNotAllowed = errors.New("not allowed")
+
+// ErrInvalid is returned by Query for SQL that DuckDB does not take; the message says where.
+var ErrInvalid = errors.New("invalid query")
+
+var explain = regexp.MustCompile(`(?is)^\s*EXPLAIN\s+(?:ANALYZE\s+)?(.*)$`)
+
+// check reports whether sql is one SELECT (WITH, FROM, VALUES, DESCRIBE, SHOW and SUMMARIZE are SELECTs to DuckDB), or the EXPLAIN
+// of one, that calls nothing beyond the lists below. It reads DuckDB's own parse tree, so that no notation escapes it.
+// The sandbox behind it (read-only transaction, no external access, locked configuration) does not hinder
+// COPY and ATTACH inside the archive, CHECKPOINT, and functions that act on the whole instance.
+func (r *reader) check(ctx context.Context, sql string) (explained bool, err error) {
+	inner := sql
+	if m := explain.FindStringSubmatch(sql); m != nil {
+		inner, explained = m[1], true
+	}
+	text, err := r.parse(ctx, inner)
+	if err != nil {
+		return explained, err
+	}
+	var tree struct {
+		Error      bool   `json:"error"`
+		Type       string `json:"error_type"`
+		Message    string `json:"error_message"`
+		Statements []any  `json:"statements"`
+	}
+	if err := json.Unmarshal([]byte(text), &tree); err != nil {
+		return explained, fmt.Errorf("%w: the parser's answer: %w", ErrInvalid, err)
+	}
+	switch {
+	case tree.Error && tree.Type == "parser":
+		return explained, fmt.Errorf("%w: %s", ErrInvalid, tree.Message)
+	case tree.Error:
+		return explained, fmt.Errorf("%w: only SELECT, WITH, FROM, VALUES, DESCRIBE, SHOW, SUMMARIZE and EXPLAIN of these", ErrNotAllowed)
+	case len(tree.Statements) != 1:
+		return explained, fmt.Errorf("%w: %d statements, want one", ErrNotAllowed, len(tree.Statements))
+	}
+	return explained, checkNode(tree.Statements[0], false)
+}
+
+// parse returns DuckDB's parse tree of sql as JSON.
+func (r *reader) parse(ctx context.Context, sql string) (string, error) {
+	rows, err := r.conn.QueryContext(ctx, `SELECT json_serialize_sql(?::VARCHAR)::VARCHAR`, []driver.NamedValue{{Ordinal: 1, Value: sql}})
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	defer func() { _ = rows.Close() }()
+	value := make([]driver.Value, 1)
+	if err := rows.Next(value); err != nil && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	text, _ := value[0].(string)
+	return text, nil
+}
+
+// checkNode walks the parse tree; table says that node is what a table function is called by.
+func checkNode(node any, table bool) error {
+	switch n := node.(type) {
+	case []any:
+		for _, child := range n {
+			if err := checkNode(child, false); err != nil {
+				return err
+			}
+		}
+	case map[string]any:
+		if err := checkCall(n, table); err != nil {
+			return err
+		}
+		for key, child := range n {
+			if err := checkNode(child, n["type"] == "TABLE_FUNCTION" && key == "function"); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func checkCall(n map[string]any, table bool) error {
+	if n["type"] == "BASE_TABLE" || n["type"] == "SHOW_REF" {
+		if schema, _ := n["schema_name"].(string); strings.EqualFold(schema, "internal") {
+			return fmt.Errorf("%w: schema internal is the driver's own", ErrNotAllowed)
+		}
+	}
+	name, _ := n["function_name"].(string)
+	name = strings.ToLower(name)
+	switch {
+	case name == "":
+	case table && !slices.Contains(tableFunctions(), name):
+		return fmt.Errorf("%w: table function %s", ErrNotAllowed, name)
+	case !table && slices.Contains(forbiddenFunctions(), name):
+		return fmt.Errorf("%w: function %s", ErrNotAllowed, name)
+	}
+	return nil
+}
+
+// tableFunctions are those that only compute, or describe what a reader may see. Reading files by name is not among them: which
+// files count, only the views know.
+func tableFunctions() []string {
+	return []string{
+		"range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree", "summary",
+		"duckdb_columns", "duckdb_tables", "duckdb_views", "duckdb_functions", "duckdb_types", "duckdb_keywords", "duckdb_schemas",
+		"pragma_table_info", "pragma_show", "pragma_version", "histogram", "histogram_values", "icu_calendar_names", "pg_timezone_names",
+	}
+}
+
+// forbiddenFunctions are scalar functions that act, or that reveal the process.
+func forbiddenFunctions() []string {
+	return []string{"getenv", "write_log", "nextval", "setseed", "query", "json_execute_serialized_sql", "current_setting", "parse_duckdb_log_message", "getvariable"}
+}

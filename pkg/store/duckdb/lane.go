@@ -1,0 +1,254 @@
+package duckdb
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/millrace/millrace/pkg/bus"
+	"github.com/millrace/millrace/pkg/store"
+)
+
+// lane is one store's way into the database: a connection of its own, one write at a time, and the progress of the workers
+// that write there. Stores share no table, so transactions of different lanes never conflict; and what a store keeps in memory
+// (progress, keys) is the truth, since no other process can have the file open.
+type lane struct {
+	db   *DB
+	name string
+	// load, if set, reads what the store keeps in memory from the database, dropping what it has.
+	load        func(ctx context.Context, c *sql.Conn) error
+	checkpoints bool // whether it has a table of checkpoints
+
+	mu       sync.Mutex
+	conn     *sql.Conn // nil when broken or closed
+	stale    bool      // a commit ended with an error: memory may not be what the database has
+	closed   bool
+	progress map[progressKey]bus.Progress
+	saved    map[taskKey]savedCheckpoint
+	fileNo   uint64 // the last number used in a checkpoint's file name
+}
+
+type progressKey struct {
+	worker    string
+	partition bus.PartitionID
+}
+
+var errClosed = errors.New("the database is closed")
+
+func newLane(db *DB, name string, checkpoints bool) *lane {
+	return &lane{db: db, name: name, checkpoints: checkpoints}
+}
+
+func (l *lane) open(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ready(ctx)
+}
+
+// ready makes sure that there is a connection and that memory is what the database has. l.mu is held.
+func (l *lane) ready(ctx context.Context) error {
+	if l.closed {
+		return errClosed
+	}
+	if l.conn != nil && !l.stale {
+		return nil
+	}
+	if l.conn != nil {
+		_ = l.conn.Close() // broken; what matters is whether a new one works
+	}
+	var err error
+	if l.conn, err = l.db.pool.Conn(ctx); err != nil {
+		l.conn = nil
+		return err
+	}
+	l.stale = true
+	if err := l.reload(ctx); err != nil {
+		return fmt.Errorf("read what is stored: %w", err)
+	}
+	l.stale = false
+	return nil
+}
+
+func (l *lane) reload(ctx context.Context) error {
+	if err := l.loadProgress(ctx); err != nil {
+		return err
+	}
+	if l.checkpoints {
+		if err := l.loadCheckpoints(ctx); err != nil {
+			return err
+		}
+	}
+	if l.load == nil {
+		return nil
+	}
+	return l.load(ctx, l.conn)
+}
+
+func (l *lane) loadProgress(ctx context.Context) error {
+	rows, err := l.conn.QueryContext(ctx, `SELECT worker, topic, partition, progress FROM internal.progress_`+l.name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rows.Close() }()
+	l.progress = make(map[progressKey]bus.Progress)
+	for rows.Next() {
+		var key progressKey
+		var blob []byte
+		if err := rows.Scan(&key.worker, &key.partition.Topic, &key.partition.Number, &blob); err != nil {
+			return err
+		}
+		p, err := bus.ParseProgress(blob)
+		if err != nil {
+			return fmt.Errorf("%s of %v: %w", key.worker, key.partition, err)
+		}
+		l.progress[key] = p
+	}
+	return rows.Err()
+}
+
+// Progress implements store.Writer.
+func (l *lane) Progress(ctx context.Context, worker string, p bus.PartitionID) (progress bus.Progress, ok bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.ready(ctx); err != nil {
+		return bus.Progress{}, false, fmt.Errorf("progress of %s in %s: %w", worker, l.name, err)
+	}
+	progress, ok = l.progress[progressKey{worker, p}]
+	return progress.Clone(), ok, nil
+}
+
+// write runs fill in a transaction together with commit's progress and checkpoint, unless commit is already there. then is called after
+// the transaction, with whether it is on disk; memory is changed there and not before.
+func (l *lane) write(ctx context.Context, commit store.Commit, fill func(tx *tx) error, then func(done bool)) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.ready(ctx); err != nil {
+		return fmt.Errorf("write %s: %w", l.name, err)
+	}
+	if commit.Checkpoint != nil && !l.checkpoints {
+		return fmt.Errorf("write %s: it keeps no checkpoints", l.name)
+	}
+	there, err := l.fence(commit)
+	if err != nil || there {
+		return err
+	}
+	var saved *savedCheckpoint
+	err = l.transact(ctx, func(tx *tx) error {
+		if err := fill(tx); err != nil {
+			return err
+		}
+		var err error
+		if saved, err = l.saveCheckpoint(tx, commit); err != nil {
+			return err
+		}
+		return l.saveProgress(tx, commit)
+	})
+	if then != nil {
+		then(err == nil)
+	}
+	if err != nil {
+		l.dropCheckpoint(saved)
+		return fmt.Errorf("write %s: %w", l.name, err)
+	}
+	for _, s := range commit.Spans {
+		l.progress[progressKey{commit.Worker, s.Partition}] = s.Through.Clone()
+	}
+	l.keepCheckpoint(commit, saved)
+	return nil
+}
+
+// fence compares commit with the stored progress: there says that it was written before, ErrFenced that another came between.
+func (l *lane) fence(commit store.Commit) (there bool, err error) {
+	before, after := false, false
+	for _, s := range commit.Spans {
+		have, ok := l.progress[progressKey{commit.Worker, s.Partition}]
+		switch {
+		case ok && have.Through == s.Through.Through && s.After == s.Through.Through:
+			// nothing of this partition: either side
+		case !ok || have.Through == s.After:
+			before = true
+		case have.Through == s.Through.Through:
+			after = true
+		default:
+			return false, fmt.Errorf("write %s: %v: stored through %v, the write follows %v: %w",
+				l.name, s.Partition, have.Through, s.After, store.ErrFenced)
+		}
+	}
+	if before && after {
+		return false, fmt.Errorf("write %s: a part of the spans is stored, the rest is not: %w", l.name, store.ErrFenced)
+	}
+	return after, nil
+}
+
+func (l *lane) saveProgress(tx *tx, commit store.Commit) error {
+	for _, s := range commit.Spans {
+		through, blob := s.Through.Through.String(), s.Through.AppendBinary(nil)
+		query := `INSERT INTO internal.progress_` + l.name + ` (through, progress, worker, topic, partition) VALUES (?, ?, ?, ?, ?)`
+		if _, known := l.progress[progressKey{commit.Worker, s.Partition}]; known {
+			query = `UPDATE internal.progress_` + l.name + ` SET through = ?, progress = ? WHERE worker = ? AND topic = ? AND partition = ?`
+		}
+		if err := tx.exec(query, through, blob, commit.Worker, s.Partition.Topic, s.Partition.Number); err != nil {
+			return fmt.Errorf("progress of %v: %w", s.Partition, err)
+		}
+	}
+	return nil
+}
+
+// tx is a transaction under way on the lane's connection.
+type tx struct {
+	ctx  context.Context //nolint:containedctx // a transaction lives within one call
+	conn *sql.Conn
+}
+
+func (t *tx) exec(query string, args ...any) error {
+	_, err := t.conn.ExecContext(t.ctx, query, args...)
+	return err
+}
+
+// raw calls f with the driver's connection, as appenders want it.
+func (t *tx) raw(f func(c driver.Conn) error) error {
+	return t.conn.Raw(func(c any) error {
+		dc, ok := c.(driver.Conn)
+		if !ok {
+			return fmt.Errorf("%T is no connection", c)
+		}
+		return f(dc)
+	})
+}
+
+// transact runs f in a transaction. After an error nothing of it is there, unless the commit itself failed; then the lane is stale and
+// reads what is stored before it does anything else.
+func (l *lane) transact(ctx context.Context, f func(tx *tx) error) error {
+	// The two statements are not cut short: BEGIN costs nothing, and a commit whose outcome is unknown costs a reload.
+	calm := context.WithoutCancel(ctx)
+	if _, err := l.conn.ExecContext(calm, `BEGIN TRANSACTION`); err != nil {
+		l.stale = true
+		return fmt.Errorf("begin: %w", err)
+	}
+	if err := f(&tx{ctx: ctx, conn: l.conn}); err != nil {
+		if _, rollback := l.conn.ExecContext(calm, `ROLLBACK`); rollback != nil {
+			l.stale = true
+		}
+		return err
+	}
+	if _, err := l.conn.ExecContext(calm, `COMMIT`); err != nil {
+		l.stale = true
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}
+
+func (l *lane) close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	if l.conn == nil {
+		return nil
+	}
+	err := l.conn.Close()
+	l.conn = nil
+	return err
+}

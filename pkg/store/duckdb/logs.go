@@ -1,0 +1,59 @@
+package duckdb
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+
+	"github.com/millrace/millrace/pkg/store"
+	"github.com/millrace/millrace/pkg/telemetry"
+)
+
+// logStore keeps logs: plain appends.
+type logStore struct{ *lane }
+
+// Write implements store.Writer.
+func (s *logStore) Write(ctx context.Context, commit store.Commit, rows []store.MessageRow) error {
+	refused := refusePositions(rows)
+	fill := func(tx *tx) error {
+		if len(rows) == 0 {
+			return nil
+		}
+		return tx.appendRows("main", "logs", func(add func(...driver.Value) error) error {
+			for i := range rows {
+				m := &rows[i]
+				position, err := store.PackPosition(m.Origin.Position)
+				if err != nil {
+					continue // refused
+				}
+				err = add(text(m.Tenant), text(m.DeviceID), text(m.DeviceType), severityName(m.Severity), text(m.LogSource), text(m.Text),
+					moment(m.EventTime), moment(m.IngestTime), text(m.MessageID), m.Origin.Partition, position)
+				if err != nil {
+					return fmt.Errorf("row %d: %w", i, err)
+				}
+			}
+			return nil
+		})
+	}
+	return orRefused(s.write(ctx, commit, fill, nil), refused)
+}
+
+// severityName returns what the column severity holds: the names as gateways write them, "" for none.
+func severityName(s telemetry.Severity) string {
+	switch s {
+	case telemetry.SeverityTrace:
+		return "Trace"
+	case telemetry.SeverityDebug:
+		return "Debug"
+	case telemetry.SeverityInfo:
+		return "Info"
+	case telemetry.SeverityWarning:
+		return "Warning"
+	case telemetry.SeverityError:
+		return "Error"
+	case telemetry.SeverityCritical:
+		return "Critical"
+	case telemetry.SeverityNone:
+	}
+	return ""
+}

@@ -1,0 +1,182 @@
+package duckdb
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	duckdb "github.com/duckdb/duckdb-go/v2"
+)
+
+var (
+	// ErrBusy is returned when as many queries as are allowed are under way.
+	ErrBusy = errors.New("too many queries are under way")
+	// ErrTimeout is returned for a query that was stopped at its deadline.
+	ErrTimeout = errors.New("the query took too long and was stopped")
+	// ErrResources is returned for a query that needs more memory or temporary space than it may have.
+	ErrResources = errors.New("the query needs more memory than it may have")
+)
+
+// The limits of a query where the request names none, and the most it may name.
+const (
+	DefaultRows    = 10_000
+	MaxRows        = 10_000_000
+	DefaultTimeout = 30 * time.Second
+	MaxTimeout     = 10 * time.Minute
+	queryBytesMax  = 256 << 10
+)
+
+// QueryRequest is a query from outside.
+type QueryRequest struct {
+	SQL     string        // one statement, up to 256 KiB
+	Params  []any         // for ? or $1 in SQL
+	MaxRows int           // 0 means DefaultRows; more than MaxRows means MaxRows. Result.Truncated tells when there were more
+	Timeout time.Duration // of the execution; 0 means DefaultTimeout; more than MaxTimeout means MaxTimeout
+}
+
+// Query runs one SELECT, or EXPLAIN of one, that someone outside has written: read only, within its limits, over one state of
+// the tables and of history. Errors to test for: ErrNotAllowed, ErrInvalid, ErrBusy, ErrTimeout, ErrResources. The result must
+// be closed, and soon: it holds one of the few readers.
+func (db *DB) Query(ctx context.Context, req QueryRequest) (*Result, error) {
+	if len(req.SQL) > queryBytesMax {
+		return nil, fmt.Errorf("query: %w: %d bytes, want at most %d", ErrNotAllowed, len(req.SQL), queryBytesMax)
+	}
+	rows := min(orInt(req.MaxRows, DefaultRows), MaxRows)
+	timeout := min(orDefault(req.Timeout, DefaultTimeout), MaxTimeout)
+	return db.query(ctx, db.readers, timeout, req.Params, func(ctx context.Context, r *reader) (string, int, error) {
+		explained, err := r.check(ctx, req.SQL)
+		if err != nil || explained {
+			return req.SQL, rows, err
+		}
+		// One row more than wanted tells that there are more. The line break ends a comment at the end of the query.
+		inner := strings.TrimRight(strings.TrimSpace(req.SQL), "; \t\r\n")
+		return fmt.Sprintf("FROM (\n%s\n) LIMIT %d", inner, rows+1), rows, nil
+	})
+}
+
+// Rows runs a statement of our own, without Query's checks and limits, over the same state; only ctx bounds it. The query
+// interface uses it: it must never hold text from outside, which belongs into args.
+func (db *DB) Rows(ctx context.Context, statement string, args ...any) (*Result, error) {
+	return db.query(ctx, db.own, 0, args, func(context.Context, *reader) (string, int, error) { return statement, 0, nil })
+}
+
+func orInt(v, otherwise int) int {
+	if v <= 0 {
+		return otherwise
+	}
+	return v
+}
+
+// query takes a reader, lets decide say what to run, and runs it.
+func (db *DB) query(ctx context.Context, from chan *reader, timeout time.Duration, args []any,
+	decide func(ctx context.Context, r *reader) (statement string, maxRows int, err error),
+) (*Result, error) {
+	r, err := db.take(ctx, from)
+	if err != nil {
+		return nil, fmt.Errorf("query: %w", err)
+	}
+	result := &Result{db: db, reader: r, from: from, parent: ctx}
+	work, cancel := context.WithCancel(ctx)
+	if timeout > 0 {
+		work, cancel = context.WithTimeout(ctx, timeout) //nolint:govet // the first cancel has nothing to release but work itself
+	}
+	result.cancel = cancel
+	if err := result.run(work, args, decide); err != nil {
+		result.Close()
+		return nil, fmt.Errorf("query: %w", classify(work, ctx, err))
+	}
+	return result, nil
+}
+
+// take waits for a reader.
+func (db *DB) take(ctx context.Context, from chan *reader) (*reader, error) {
+	select {
+	case r := <-from:
+		return r, nil
+	default:
+	}
+	wait := time.NewTimer(db.cfg.QueryWait)
+	defer wait.Stop()
+	select {
+	case r := <-from:
+		return r, nil
+	case <-wait.C:
+		return nil, ErrBusy
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// run executes the statement; on return, r has its rows, in memory or in DuckDB's temporary files.
+func (r *Result) run(ctx context.Context, args []any, decide func(context.Context, *reader) (string, int, error)) error {
+	if h := r.db.cfg.History; h != nil {
+		snapshot, err := h.Snapshot()
+		if err != nil {
+			return fmt.Errorf("history: %w", err)
+		}
+		r.snapshot = snapshot
+	}
+	ctx, err := r.reader.begin(ctx, r.snapshot)
+	if err != nil {
+		return err
+	}
+	statement, maxRows, err := decide(ctx, r.reader)
+	if err != nil {
+		return err
+	}
+	r.maxRows = maxRows
+	if r.stmt, err = r.reader.prepare(ctx, statement); err != nil {
+		return err
+	}
+	rows, err := r.stmt.QueryContext(ctx, named(args))
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return r.open(rows)
+}
+
+// prepare takes SELECT and EXPLAIN only: a second look, besides the guard's.
+func (r *reader) prepare(ctx context.Context, statement string) (*duckdb.Stmt, error) {
+	s, err := r.conn.PrepareContext(ctx, statement)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	stmt, ok := s.(*duckdb.Stmt)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("%T is no statement of DuckDB", s), s.Close())
+	}
+	kind, err := stmt.StatementType()
+	if err != nil {
+		return nil, errors.Join(err, stmt.Close())
+	}
+	if kind != duckdb.STATEMENT_TYPE_SELECT && kind != duckdb.STATEMENT_TYPE_EXPLAIN {
+		return nil, errors.Join(fmt.Errorf("%w: statement type %d", ErrNotAllowed, kind), stmt.Close())
+	}
+	return stmt, nil
+}
+
+// named returns args as the driver wants them.
+func named(args []any) []driver.NamedValue {
+	values := make([]driver.NamedValue, len(args))
+	for i, a := range args {
+		values[i] = driver.NamedValue{Ordinal: i + 1, Value: a}
+	}
+	return values
+}
+
+// classify says of an error what a caller must know: the deadline, the caller's own end, the memory, or the query itself.
+func classify(work, caller context.Context, err error) error {
+	var e *duckdb.Error
+	switch {
+	case caller.Err() != nil:
+		return fmt.Errorf("%w: %w", caller.Err(), err)
+	case work.Err() != nil:
+		return ErrTimeout
+	case errors.As(err, &e) && (e.Type == duckdb.ErrorTypeOutOfMemory || strings.Contains(e.Msg, "max_temp_directory_size")):
+		return fmt.Errorf("%w: %w", ErrResources, err)
+	}
+	return err
+}

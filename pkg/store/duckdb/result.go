@@ -1,0 +1,130 @@
+package duckdb
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+
+	duckdb "github.com/duckdb/duckdb-go/v2"
+
+	"github.com/millrace/millrace/pkg/store"
+)
+
+// Column is one column of a result: its name, and its type as DuckDB writes it.
+type Column struct {
+	Name string `json:"name"`
+	Type string `json:"type"`
+}
+
+// Result is the answer of one query. It is used by one goroutine, and closed.
+type Result struct {
+	// Columns are known from the start.
+	Columns []Column
+
+	db        *DB
+	reader    *reader
+	from      chan *reader
+	snapshot  store.HistorySnapshot
+	cancel    context.CancelFunc
+	parent    context.Context //nolint:containedctx // the caller's, whose end ends the reading of the rows as well
+	stmt      *duckdb.Stmt
+	rows      driver.Rows
+	maxRows   int // 0: all
+	truncated bool
+	closed    bool
+}
+
+// typedRows is what the driver's rows offer beside driver.Rows.
+type typedRows interface {
+	ColumnTypeDatabaseTypeName(index int) string
+}
+
+func (r *Result) open(rows driver.Rows) error {
+	r.rows = rows
+	types, ok := rows.(typedRows)
+	if !ok {
+		return fmt.Errorf("%T tells no types", rows)
+	}
+	for i, name := range rows.Columns() {
+		r.Columns = append(r.Columns, Column{Name: name, Type: types.ColumnTypeDatabaseTypeName(i)})
+	}
+	return nil
+}
+
+// Rows yields the rows in their order, each until the next is asked for. A null is nil; other values are as the driver gives
+// them (int64, float64, string, time.Time, []any, …), see Text. It ends with an error when the caller's context has ended.
+func (r *Result) Rows() iter.Seq2[[]any, error] {
+	return func(yield func([]any, error) bool) {
+		raw := make([]driver.Value, len(r.Columns))
+		row := make([]any, len(r.Columns))
+		for n := 0; ; n++ {
+			if err := r.parent.Err(); err != nil {
+				yield(nil, fmt.Errorf("query: read row %d: %w", n, err))
+				return
+			}
+			err := r.rows.Next(raw)
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if err != nil {
+				yield(nil, fmt.Errorf("query: read row %d: %w", n, err))
+				return
+			}
+			if r.maxRows > 0 && n == r.maxRows {
+				r.truncated = true
+				return
+			}
+			for i := range raw {
+				row[i] = raw[i]
+			}
+			if !yield(row, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Truncated reports, after Rows has ended, whether there were more rows than the request wanted.
+func (r *Result) Truncated() bool { return r.truncated }
+
+// Close ends the query and lets go of its state of history. Calling it again does nothing.
+func (r *Result) Close() {
+	if r.closed {
+		return
+	}
+	r.closed = true
+	r.cancel()
+	var errs []error
+	if r.rows != nil {
+		errs = append(errs, r.rows.Close())
+	}
+	if r.stmt != nil {
+		errs = append(errs, r.stmt.Close())
+	}
+	if r.snapshot != nil {
+		r.snapshot.Release()
+	}
+	r.db.giveBack(r.reader, r.from, errors.Join(errs...))
+}
+
+// giveBack ends the reader's transaction and makes it free; a reader that is broken is replaced.
+func (db *DB) giveBack(r *reader, to chan *reader, err error) {
+	calm := context.WithoutCancel(db.life)
+	if err == nil {
+		// An error of ROLLBACK says that there was no transaction: it did not come so far.
+		_ = r.exec(calm, `ROLLBACK`)
+		to <- r
+		return
+	}
+	db.cfg.Log.Warn("a query connection is replaced", "error", err)
+	_ = r.conn.Close() // it is broken
+	fresh, err := db.newReader(calm)
+	if err != nil {
+		db.cfg.Log.Error("a query connection is lost until the next start", "error", err)
+		return
+	}
+	to <- fresh
+}
