@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math/bits"
@@ -99,7 +100,7 @@ func (r *jsonReader) object(at, depth int) (end int, ok bool) {
 // value reads any value that begins at b[at].
 func (r *jsonReader) value(at, depth int) (v jsonValue, end int, ok bool) {
 	if at >= len(r.b) {
-		return v, at, r.fail(at, "the text ends, want a value")
+		return v, at, r.fail(at, "want a value")
 	}
 	switch c := r.b[at]; {
 	case c == '"':
@@ -418,5 +419,9 @@ func found(b []byte, at int) string {
 	if at >= len(b) {
 		return " (the text ends there)"
 	}
-	return fmt.Sprintf(" (found %s)", quoted(string(b[at:min(at+12, len(b))])))
+	text := b[at:min(at+12, len(b))]
+	if n := bytes.IndexByte(text, '\n'); n > 0 {
+		text = text[:n]
+	}
+	return fmt.Sprintf(" (found %s)", quoted(string(text)))
 }

@@ -133,7 +133,7 @@ func decodeSenML(u *unit) error {
 	}
 	m := u.template
 	m.Kind = KindChannel
-	if err := u.senmlNames(&m, f[senmlName]); err != nil {
+	if err := u.senmlNames(&m, f[senmlName], f[senmlUnit]); err != nil {
 		return err
 	}
 	if err := u.senmlTimes(&m, f[senmlTime]); err != nil {
@@ -216,7 +216,7 @@ func senmlSeconds(m *jsonMember, into *int64) error {
 }
 
 // senmlNames finds device and channel.
-func (u *unit) senmlNames(m *Message, member *jsonMember) error {
+func (u *unit) senmlNames(m *Message, member, unit *jsonMember) error {
 	name := ""
 	if err := u.senmlText(member, &name); err != nil {
 		return err
@@ -232,14 +232,18 @@ func (u *unit) senmlNames(m *Message, member *jsonMember) error {
 		}
 		m.DeviceID = device
 	}
-	switch {
-	case name != "":
-		m.ChannelKey = strings.TrimLeft(name, ":/")
-	case base != "" && u.in.DeviceID != "":
-		m.ChannelKey = strings.TrimLeft(strings.TrimPrefix(base, u.in.DeviceID), ":/._-")
-	}
-	if m.ChannelKey == "" { // the whole name is the device's: it has one measurement and no name for it
-		m.ChannelKey = "value"
+	m.ChannelKey = u.senmlChannel(base, name)
+	if m.ChannelKey == "" {
+		// The whole name is the device's. The RFC's own example 5.1.3 tells three measurements apart by their units alone.
+		if err := u.senmlText(unit, &m.ChannelKey); err != nil {
+			return err
+		}
+		if m.ChannelKey == "" && u.senBase.unit != nil {
+			m.ChannelKey = alias(u.stringBytes(jsonValue{raw: u.senBase.unit, escaped: true}))
+		}
+		if m.ChannelKey == "" {
+			m.ChannelKey = "value"
+		}
 	}
 	if err := validChannelKey(m.ChannelKey); err != nil {
 		return fmt.Errorf("n: %w", err)
@@ -247,9 +251,32 @@ func (u *unit) senmlNames(m *Message, member *jsonMember) error {
 	return nil
 }
 
+// senmlChannel returns what is left of the resolved name behind the device.
+func (u *unit) senmlChannel(base, name string) string {
+	device := u.in.DeviceID
+	if device != "" && base == "" {
+		base, name = name, ""
+	}
+	if rest, ok := strings.CutPrefix(base, device); ok && device != "" && (rest == "" || isSeparator(rest[0])) {
+		a := &u.arena
+		a.need(len(rest) + len(name))
+		mark := len(a.chunk)
+		a.chunk = append(append(a.chunk, rest...), name...)
+		name = alias(a.since(mark))
+	} else if name == "" && device != "" {
+		name = base // a name that has nothing to do with the topic's device
+	}
+	return strings.TrimLeft(name, separators)
+}
+
+// separators may stand between the device's part of a name and the channel's.
+const separators = ":/._-"
+
+func isSeparator(c byte) bool { return strings.IndexByte(separators, c) >= 0 }
+
 // senmlDevice returns a base name without its last separator.
 func senmlDevice(base string) string {
-	if last := base[len(base)-1]; strings.IndexByte(":/._-", last) >= 0 {
+	if isSeparator(base[len(base)-1]) {
 		return base[:len(base)-1]
 	}
 	return base
