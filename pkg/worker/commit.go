@@ -113,7 +113,11 @@ func (s *share[Row]) write(ctx context.Context) (took time.Duration, err error) 
 // hint commits to the bus what is durable: the progress itself where the bus keeps it, else what the log may trim. Unless it
 // is the last, it may fail and is made again later.
 func (s *share[Row]) hint(ctx context.Context, last bool) error {
-	s.nextHint = s.loop.Now().Add(busCommitEvery)
+	every := trimHintEvery
+	if s.loop.busProgress() {
+		every = busCommitEvery
+	}
+	s.nextHint = s.loop.Now().Add(every)
 	for _, p := range s.parts {
 		f := func() error { return s.hintPart(ctx, p) }
 		if last {

@@ -79,7 +79,7 @@ func TestACrashAtAnyStepLosesNothingAndDoublesNothing(t *testing.T) {
 					return mem.ErrCrashed
 				})
 				w.send("b", "c")
-				settle(3 * time.Second)
+				settle(12 * time.Second)
 				if !crashed.Load() {
 					t.Fatal("the crash did not happen")
 				}
@@ -411,6 +411,24 @@ func TestAPanicThatPassesCostsNothing(t *testing.T) {
 		if l := w.letters(); len(l) != 0 {
 			t.Fatalf("dead letters %+v", l)
 		}
+		w.wantStop()
+	})
+}
+
+func TestAPanicBesideTheTaskEndsNoOtherWorker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTester(t)
+		panics := 3
+		w.loop.Prepare = func(context.Context, *worker.Output[text]) error {
+			if panics--; panics >= 0 {
+				panic("prepare")
+			}
+			return nil
+		}
+		w.start()
+		w.send("a")
+		settle(10 * time.Second)
+		w.wantRows("a")
 		w.wantStop()
 	})
 }

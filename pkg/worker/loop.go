@@ -20,7 +20,8 @@ const (
 	prefetchBatches  = 64      // read ahead of the task by one share, at most
 	prefetchBytes    = 4 << 20 // likewise; a larger batch passes alone
 	tickEvery        = time.Second
-	busCommitEvery   = 2 * time.Second  // each costs the log a sync for every partition
+	busCommitEvery   = 2 * time.Second  // where the bus keeps the progress; each costs the log a sync for every partition
+	trimHintEvery    = 10 * time.Second // where it only says what may be trimmed
 	commitPauseMax   = 30 * time.Second // however dear a write is
 	commitPauseRatio = 5                // so writing takes a sixth of the time at most
 	panicsMax        = 2                // of one record, then it is a dead letter
@@ -155,13 +156,19 @@ func (l *Loop[Row]) own(ctx context.Context, share bus.Share, track *workerTrack
 	}
 }
 
-// work is one life of a share's task.
-func (l *Loop[Row]) work(ctx context.Context, share bus.Share, track *workerTrack, poison map[place]*poisoned) error {
+// work is one life of a share's task. A panic outside of Add and Tick, such as in a snapshot, ends that life too, and not the
+// process with all its other workers.
+func (l *Loop[Row]) work(ctx context.Context, share bus.Share, track *workerTrack, poison map[place]*poisoned) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = newPanicked(place{}, v)
+		}
+	}()
 	work, stop := outlive(ctx, l.Drain)
 	defer stop()
 	s := newShare(l, share, track, poison)
 	defer track.remove(s.track)
-	err := s.begin(ctx)
+	err = s.begin(ctx)
 	if err == nil {
 		err = s.run(ctx, work)
 	}
