@@ -9,12 +9,16 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/bus/mem"
 	"github.com/millrace/millrace/pkg/store"
 	"github.com/millrace/millrace/pkg/telemetry"
 	stateprojector "github.com/millrace/millrace/services/state-projector"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // table keeps the rows that it is given, and their progress.
 type table struct {
