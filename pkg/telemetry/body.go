@@ -197,9 +197,10 @@ func bracketEnd(b []byte, at int) (end int, ok bool) {
 		c := b[at]
 		switch {
 		case quoted:
-			if c == '\\' {
+			switch c {
+			case '\\':
 				at++
-			} else if c == '"' {
+			case '"':
 				quoted = false
 			}
 		case c == '"':

@@ -22,6 +22,7 @@ const (
 const ingestTime = telemetry.Time(1_492_017_930_000_000_000) // 2017-04-12T17:25:30Z
 
 func benchmarkDecode(b *testing.B, in telemetry.Input) {
+	b.Helper()
 	d := telemetry.NewDecoder(telemetry.Options{})
 	in.IngestTime = ingestTime
 	var dst []telemetry.Message

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -155,12 +156,7 @@ func (g *goldenInput) input(t *testing.T) telemetry.Input {
 	}
 	if g.MayActFor != nil {
 		in.MayActFor = func(device string) bool {
-			for _, d := range g.MayActFor {
-				if d == device {
-					return true
-				}
-			}
-			return false
+			return slices.Contains(g.MayActFor, device)
 		}
 	}
 	return in

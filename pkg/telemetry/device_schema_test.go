@@ -3,6 +3,7 @@ package telemetry_test
 import (
 	"encoding/json"
 	"io/fs"
+	"maps"
 	"strings"
 	"testing"
 
@@ -56,9 +57,7 @@ func TestTheCodecsKnowWhatTheDeviceSchemasName(t *testing.T) {
 				if v, ok := samples[property]; ok {
 					members[property] = v
 				}
-				for k, v := range base {
-					members[k] = v
-				}
+				maps.Copy(members, base)
 				messages, rejected := decodeOne(t, members, "")
 				if len(messages) != 1 || len(rejected) > 0 {
 					t.Fatalf("%d messages, refused: %v", len(messages), rejected)

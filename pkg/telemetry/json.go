@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+	"slices"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -216,10 +217,8 @@ func (r *jsonReader) addKey(set *keySet, key string) bool {
 		set.many[key] = struct{}{}
 		return len(set.many) > n
 	}
-	for _, k := range r.keys[set.base:] {
-		if k == key {
-			return false
-		}
+	if slices.Contains(r.keys[set.base:], key) {
+		return false
 	}
 	r.keys = append(r.keys, key)
 	if len(r.keys)-set.base > keysFew {

@@ -21,23 +21,22 @@ func (u *unit) hashID(m *Message) string {
 	if t == 0 {
 		t = m.EventTime
 	}
-	var when [8]byte
-	binary.LittleEndian.PutUint64(when[:], uint64(t)) //nolint:gosec // G115: bits, not a number.
-	return u.hash(alias(when[:]), m.DeviceID, m.ChannelKey, alias(u.raw))
+	var buf [8 + 1 + DeviceIDMax + 2 + ChannelKeyMax + 8]byte
+	head := binary.LittleEndian.AppendUint64(buf[:0], uint64(t)) //nolint:gosec // G115: bits, not a number.
+	head = append(binary.AppendUvarint(head, uint64(len(m.DeviceID))), m.DeviceID...)
+	head = append(binary.AppendUvarint(head, uint64(len(m.ChannelKey))), m.ChannelKey...)
+	return u.hash(head, u.raw)
 }
 
-func (u *unit) hash(parts ...string) string {
+// hash returns "h:" and 128 bits of what head and body are together.
+func (u *unit) hash(head, body []byte) string {
 	var low, high xxhash.Digest
 	low.Reset()
 	high.ResetWithSeed(hashSeed)
-	for _, p := range parts {
-		var size [8]byte // so that no part can take bytes of the next
-		binary.LittleEndian.PutUint64(size[:], uint64(len(p)))
-		for _, d := range [...]*xxhash.Digest{&low, &high} {
-			_, _ = d.Write(size[:]) // a digest returns no error
-			_, _ = d.WriteString(p) // nor here
-		}
-	}
+	_, _ = low.Write(head) // a digest returns no error
+	_, _ = low.Write(body)
+	_, _ = high.Write(head)
+	_, _ = high.Write(body)
 	var sum [16]byte
 	binary.BigEndian.PutUint64(sum[:], low.Sum64())
 	binary.BigEndian.PutUint64(sum[8:], high.Sum64())
@@ -53,7 +52,7 @@ func (u *unit) boundedID(id string) string {
 	if len(id) <= MessageIDMax {
 		return id
 	}
-	return u.hash(id)
+	return u.hash(nil, []byte(id))
 }
 
 // numberedID returns id + "/" + n.

@@ -295,7 +295,7 @@ func (d decimal) scaled(power int) int64 {
 	for ; e < 0 && x != 0; e++ {
 		x /= 10
 	}
-	v := int64(min(x, math.MaxInt64)) //nolint:gosec // G115: bounded by min.
+	v := int64(min(x, math.MaxInt64))
 	if d.negative {
 		return -v
 	}

@@ -89,10 +89,10 @@ func (r *wireReader) bytes() bool {
 	if !r.varint(&n) {
 		return false
 	}
-	if n > uint64(len(r.b)-r.at) {
+	if n > uint64(len(r.b)-r.at) { //nolint:gosec // G115: at is at most len(b).
 		return r.fail("a field of %d bytes, %d are left", n, len(r.b)-r.at)
 	}
-	end := r.at + int(n) //nolint:gosec // G115: n is at most the length of a slice.
+	end := r.at + int(n)
 	r.data = r.b[r.at:end:end]
 	r.at = end
 	return true
@@ -125,11 +125,12 @@ func (r *wireReader) int32() int32   { return int32(uint32(r.num)) } //nolint:go
 func (r *wireReader) int64() int64   { return int64(r.num) }         //nolint:gosec // G115: two's complement.
 func (r *wireReader) kind() Kind     { return Kind(r.enum(uint64(KindSession))) }
 func (r *wireReader) sev() Severity  { return Severity(r.enum(uint64(SeverityCritical))) }
-func (r *wireReader) enum(max uint64) uint8 {
-	if r.num > max { // of a newer schema: what we do not know is the zero value
+
+func (r *wireReader) enum(most uint64) uint8 {
+	if r.num > most { // of a newer schema: what we do not know is the zero value
 		return 0
 	}
-	return uint8(r.num)
+	return uint8(r.num) //nolint:gosec // G115: the largest kind is small.
 }
 
 // alias returns b as a string without copying it: the string changes when b does.

@@ -66,7 +66,7 @@ func AppendMessage(dst []byte, m *Message) []byte {
 
 func appendProperty(dst []byte, p *Property) []byte {
 	dst = appendTag(dst, tagProperty)
-	dst = binary.AppendUvarint(dst, uint64(textSize(p.Key)+textSize(p.Value)))
+	dst = binary.AppendUvarint(dst, uint64(textSize(p.Key)+textSize(p.Value))) //nolint:gosec // G115: a length.
 	dst = appendText(dst, tagPropertyKey, p.Key)
 	return appendText(dst, tagPropertyValue, p.Value)
 }

@@ -134,7 +134,7 @@ func TestUnknownFieldsAreSkipped(t *testing.T) {
 	b = append(b, 0xb2, 0x06, 2, 'h', 'i')
 	b = append(b, 0xbb, 0x06, 8, 1, 0xbc, 0x06) // group 103
 	b = append(b, 0xc5, 0x06, 1, 2, 3, 4)       // fixed32
-	b = append(b, 1<<3|0, 9)                    // tenant as a number: a newer schema would not, a hostile sender may
+	b = append(b, 1<<3, 9)                      // tenant as a number: a newer schema would not, a hostile sender may
 	b = telemetry.AppendMessage(b, &want)
 	var got telemetry.Message
 	if err := telemetry.ParseMessage(b, &got); err != nil {
