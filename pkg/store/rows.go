@@ -44,17 +44,19 @@ type AggregateRow struct {
 	// State is the mergeable state of the window (see services/aggregator), kept beside the row while the window may still be
 	// corrected; never shown to SQL.
 	State []byte
+	// StateUntil is when State may be forgotten, by the wall clock: a device whose clock is years behind corrects its windows too.
+	StateUntil telemetry.Time
 }
 
 // AggregateWriter keeps aggregates, and the checkpoints of the aggregator.
 type AggregateWriter interface {
 	Writer[AggregateRow]
 	Checkpoints
-	// Windows returns, beside keys, the rows with their State as last written; a row with Count 0 where there is none or
-	// its state was forgotten.
+	// Windows returns, beside keys, the rows with their State as last written (but not StateUntil): a row with Count 0 where
+	// there is none, and one without State where the state was forgotten, which can then not be corrected any more.
 	Windows(ctx context.Context, keys []WindowKey) ([]AggregateRow, error)
-	// ForgetStates drops the State of windows that ended before t, rows stay.
-	ForgetStates(ctx context.Context, before telemetry.Time) error
+	// ForgetStates drops every State whose StateUntil is before now; rows stay.
+	ForgetStates(ctx context.Context, now telemetry.Time) error
 }
 
 // WindowKey is the key of an aggregate.

@@ -106,7 +106,7 @@ CREATE TABLE internal.aggregate_states (
     channel_key      VARCHAR NOT NULL,
     window_start     TIMESTAMP_NS NOT NULL,
     window_length_ns BIGINT NOT NULL,
-    window_end       TIMESTAMP_NS NOT NULL,
+    state_until      TIMESTAMP_NS NOT NULL,
     state            BLOB NOT NULL
 );
 

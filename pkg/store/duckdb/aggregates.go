@@ -156,8 +156,7 @@ func appendStates(tx *tx, rows []store.AggregateRow, written []int) error {
 			if len(r.State) == 0 {
 				continue
 			}
-			end := r.WindowStart + telemetry.Time(r.WindowLength)
-			err := add(text(r.Tenant), text(r.DeviceID), text(r.ChannelKey), moment(r.WindowStart), r.WindowLength, moment(end), r.State)
+			err := add(text(r.Tenant), text(r.DeviceID), text(r.ChannelKey), moment(r.WindowStart), r.WindowLength, moment(r.StateUntil), r.State)
 			if err != nil {
 				return fmt.Errorf("state of row %d: %w", i, err)
 			}
@@ -167,7 +166,7 @@ func appendStates(tx *tx, rows []store.AggregateRow, written []int) error {
 }
 
 // ForgetStates implements store.AggregateWriter.
-func (s *aggregateStore) ForgetStates(ctx context.Context, before telemetry.Time) error {
-	_, err := s.delete(ctx, `DELETE FROM internal.aggregate_states WHERE window_end < ?`, before)
+func (s *aggregateStore) ForgetStates(ctx context.Context, now telemetry.Time) error {
+	_, err := s.delete(ctx, `DELETE FROM internal.aggregate_states WHERE state_until < ?`, now)
 	return err
 }

@@ -52,7 +52,7 @@ func readWindows(tx *tx, keys []store.WindowKey, found []store.AggregateRow) err
 		AND s.window_length_ns = b.window_length_ns AND s.tenant = b.tenant`
 	rows, err := tx.conn.QueryContext(tx.ctx, `SELECT t.tenant, t.device_id, t.device_type, t.channel_key, t.window_start, t.window_length_ns, t.count,
 		t.min, t.max, t.sum, t.first, t.last, t.p50, t.p95, t.p99, t.revision, t.first_time, t.last_time, b.state
-		FROM wanted_windows s JOIN aggregates t ON `+sameWindow+` JOIN internal.aggregate_states b ON `+state)
+		FROM wanted_windows s JOIN aggregates t ON `+sameWindow+` LEFT JOIN internal.aggregate_states b ON `+state)
 	if err != nil {
 		return err
 	}
