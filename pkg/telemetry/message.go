@@ -55,9 +55,10 @@ type Property struct {
 }
 
 // Message is one thing that one device said once. The zero value is no message: DeviceID, IngestTime and EventTime are set
-// on every message that a codec returned and that Clock.Stamp has seen.
+// on every message that a Decoder returned.
 //
-// Byte slices and strings of a message that Decoder filled alias the decoded record and share its lifetime.
+// Byte slices and strings of a message that ParseMessage or a Decoder filled alias the record or body that was read and share
+// its lifetime; Clone makes a copy that stands for itself.
 type Message struct {
 	Tenant     string // DefaultTenant where none is configured
 	DeviceID   string // 1 to 128 bytes, see ValidDeviceID
