@@ -166,3 +166,21 @@ func TestManyKeysAreToldApart(t *testing.T) {
 		t.Fatalf("got %v", rejected)
 	}
 }
+
+func TestWhatIsNoUTF8IsRefusedAndCostsNoOtherRecord(t *testing.T) {
+	d := telemetry.NewDecoder(telemetry.Options{})
+	body := []byte("{\"a\":1}\n{\"a\":\"\xff\"}\n[{\"a\":2},{\"\xc0\":3}]")
+	messages, rejected := d.Decode(nil, telemetry.Input{Body: body, DeviceID: "d1", IngestTime: ingestTime})
+	if len(messages) != 2 || len(rejected) != 2 {
+		t.Fatalf("%d messages, %d refused, want 2 and 2", len(messages), len(rejected))
+	}
+	for _, r := range rejected {
+		if !strings.Contains(r.Err.Error(), "not valid UTF-8") {
+			t.Error(r.Err)
+		}
+	}
+	_, rejected = d.Decode(nil, telemetry.Input{Body: []byte("\xff"), DeviceID: "d1", ChannelKey: "t", IngestTime: ingestTime})
+	if len(rejected) != 1 || !strings.Contains(rejected[0].Err.Error(), "not valid UTF-8") {
+		t.Errorf("a bare value: %v", rejected)
+	}
+}
