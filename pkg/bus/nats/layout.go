@@ -90,14 +90,19 @@ func (l *Log) layOutBuckets(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("bucket %s: %w", l.cfg.Prefix+positionsBucket, err)
 	}
-	// In memory, so that after a restart of the server no dead member of the process that it ran in is waited for; the living
-	// ones put theirs back.
-	l.leases, err = l.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+	l.leases, err = l.layOutLeases(ctx)
+	return err
+}
+
+// layOutLeases creates the bucket of leases. It is in memory, so that after a restart of the server no dead member of the
+// process that it ran in is waited for; the living put theirs back. A server that is alone forgets the bucket itself as well.
+func (l *Log) layOutLeases(ctx context.Context) (jetstream.KeyValue, error) {
+	bucket, err := l.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
 		Bucket: l.cfg.Prefix + leasesBucket, Description: "Millrace: which member owns each group's shares",
 		Storage: jetstream.MemoryStorage, Replicas: l.cfg.Replicas, History: 1, TTL: l.cfg.Lease, MaxBytes: leasesBytesMax,
 	})
 	if err != nil {
-		return fmt.Errorf("bucket %s: %w", l.cfg.Prefix+leasesBucket, err)
+		return nil, fmt.Errorf("bucket %s: %w", l.cfg.Prefix+leasesBucket, err)
 	}
-	return nil
+	return bucket, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -45,6 +46,11 @@ func (h *lease) create(ctx context.Context) error {
 	bounded, _, cancel := h.log.bounded(ctx, h.log.cfg.Lease/renewalsALease)
 	defer cancel()
 	revision, err := h.log.leases.Create(bounded, h.key, []byte(h.log.id))
+	if gone(err) {
+		if _, err = h.log.layOutLeases(bounded); err == nil {
+			revision, err = h.log.leases.Create(bounded, h.key, []byte(h.log.id))
+		}
+	}
 	if err == nil {
 		h.revision, h.renewed = revision, began
 	}
@@ -59,7 +65,7 @@ func (h *lease) renew(ctx context.Context, lost func()) {
 		if ctx.Err() != nil {
 			return
 		}
-		if changedByOther(err) {
+		if changedByOther(err) || gone(err) {
 			// Gone with a server that was restarted, or taken by another.
 			err = h.create(ctx)
 		}
@@ -93,6 +99,12 @@ func (h *lease) release(ctx context.Context) {
 	if err != nil && !changedByOther(err) && !errors.Is(err, jetstream.ErrKeyNotFound) {
 		h.log.cfg.Log.Debug("cannot release the lease of a group; it runs out", "group", h.key, "error", err)
 	}
+}
+
+// gone reports whether the bucket was not there. A server that is starting says the same for a moment.
+func gone(err error) bool {
+	return errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, nats.ErrNoResponders) ||
+		errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrBucketNotFound)
 }
 
 // pause waits for d and reports whether ctx still lives.

@@ -1,0 +1,87 @@
+package nats_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	natsgo "github.com/nats-io/nats.go"
+
+	"github.com/millrace/millrace/pkg/bus"
+	"github.com/millrace/millrace/pkg/bus/nats"
+)
+
+// member subscribes and says when its own starts and ends.
+type member struct {
+	started, ended chan struct{}
+	done           chan error
+}
+
+func join(ctx context.Context, log bus.Log) member {
+	m := member{make(chan struct{}, 10), make(chan struct{}, 10), make(chan error, 1)}
+	go func() {
+		m.done <- log.Subscribe(ctx, "g", []string{bus.Ingested}, func(ctx context.Context, _ bus.Share) error {
+			m.started <- struct{}{}
+			<-ctx.Done()
+			m.ended <- struct{}{}
+			return nil
+		})
+	}()
+	return m
+}
+
+func within[T any](t *testing.T, what string, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(patience):
+		t.Fatalf("not within %v: %s", patience, what)
+		panic("unreachable")
+	}
+}
+
+func TestAMemberTakesOverWithinTheLeaseAfterTheOwnerLostItsConnectionAndTheOwnerIsTold(t *testing.T) {
+	server := startProcess(t)
+	conn, err := natsgo.Connect(server.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	one := join(ctx, openLog(t, nats.Config{Conn: conn, Partitions: 1, Lease: 2 * time.Second}))
+	within(t, "the first owner", one.started)
+	two := join(ctx, openLog(t, nats.Config{URL: server.url, Partitions: 1, Lease: 2 * time.Second}))
+	conn.Close()
+	within(t, "the second owner", two.started)
+	within(t, "the end of the first owner", one.ended)
+	cancel()
+	for _, m := range []member{one, two} {
+		if err := within(t, "the end of a subscription", m.done); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestAnOwnerKeepsItsSharesWhenTheServerIsKilledAndStartsAgainSoon(t *testing.T) {
+	server := startProcess(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	log := openLog(t, nats.Config{URL: server.url, Partitions: 1, Lease: 3 * time.Second})
+	m := join(ctx, log)
+	within(t, "the owner", m.started)
+	server.kill()
+	server.start(t)
+	select {
+	case <-m.ended:
+		t.Error("the share was lost")
+	case <-time.After(4 * time.Second): // more than the lease
+	}
+	waiting := join(ctx, openLog(t, nats.Config{URL: server.url, Partitions: 1, Lease: 3 * time.Second}))
+	cancel()
+	for _, done := range []chan error{m.done, waiting.done} {
+		if err := within(t, "the end of a subscription", done); err != nil {
+			t.Error(err)
+		}
+	}
+}
