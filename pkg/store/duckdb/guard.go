@@ -22,8 +22,10 @@ var explain = regexp.MustCompile(`(?is)^\s*EXPLAIN\s+(?:ANALYZE\s+)?(.*)$`)
 
 // check reports whether sql is one SELECT (WITH, FROM, VALUES, DESCRIBE, SHOW and SUMMARIZE are SELECTs to DuckDB), or the EXPLAIN
 // of one, that calls nothing beyond the lists below. It reads DuckDB's own parse tree, so that no notation escapes it.
-// The sandbox behind it (read-only transaction, no external access, locked configuration) does not hinder
-// COPY and ATTACH inside the archive, CHECKPOINT, and functions that act on the whole instance.
+//
+// The sandbox behind it (read-only transaction, no external access, locked configuration) keeps every other file out, but
+// hinders neither COPY and ATTACH inside the archive, nor CHECKPOINT, nor functions that act on the whole instance, nor
+// read_blob of the database file itself.
 func (r *reader) check(ctx context.Context, sql string) (explained bool, err error) {
 	inner := sql
 	if m := explain.FindStringSubmatch(sql); m != nil {
@@ -94,6 +96,10 @@ func checkCall(n map[string]any, table bool) error {
 	if n["type"] == "BASE_TABLE" || n["type"] == "SHOW_REF" {
 		if schema, _ := n["schema_name"].(string); strings.EqualFold(schema, "internal") {
 			return fmt.Errorf("%w: schema internal is the driver's own", ErrNotAllowed)
+		}
+		// A table of a file's name would be read from that file.
+		if name, _ := n["table_name"].(string); strings.ContainsAny(name, `/\*`) {
+			return fmt.Errorf("%w: %s: files are read through the views archive and history", ErrNotAllowed, name)
 		}
 	}
 	name, _ := n["function_name"].(string)

@@ -28,7 +28,6 @@ type Result struct {
 	reader    *reader
 	from      chan *reader
 	snapshot  store.HistorySnapshot
-	cancel    context.CancelFunc
 	parent    context.Context //nolint:containedctx // the caller's, whose end ends the reading of the rows as well
 	stmt      *duckdb.Stmt
 	rows      driver.Rows
@@ -65,7 +64,7 @@ func (r *Result) Rows() iter.Seq2[[]any, error] {
 				yield(nil, fmt.Errorf("query: read row %d: %w", n, err))
 				return
 			}
-			err := r.rows.Next(raw)
+			err := r.next(raw)
 			if errors.Is(err, io.EOF) {
 				return
 			}
@@ -87,6 +86,16 @@ func (r *Result) Rows() iter.Seq2[[]any, error] {
 	}
 }
 
+// next reads a row. What the driver makes of the rarer types is beyond us: a panic of it must not end the process.
+func (r *Result) next(row []driver.Value) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("a value that cannot be read: %v", p)
+		}
+	}()
+	return r.rows.Next(row)
+}
+
 // Truncated reports, after Rows has ended, whether there were more rows than the request wanted.
 func (r *Result) Truncated() bool { return r.truncated }
 
@@ -96,7 +105,6 @@ func (r *Result) Close() {
 		return
 	}
 	r.closed = true
-	r.cancel()
 	var errs []error
 	if r.rows != nil {
 		errs = append(errs, r.rows.Close())
