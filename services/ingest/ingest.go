@@ -1,0 +1,190 @@
+// Package ingest is the worker at the edge: it takes messages from devices over MQTT and HTTP, and appends each to the topic
+// ingested before it acknowledges it. What is no message goes to the topic dead-letters, with its bytes and the reason.
+//
+// It promises: an acknowledged message (PUBACK, PUBCOMP, 202) is on disk; nothing that was sent vanishes without an
+// answer, a dead letter or, for QoS 0 on a lost connection, a count. Delivery is at least once: who is not answered sends again.
+//
+// New makes it, Run serves its listeners, Handler is its HTTP part for another listener. Start reading at Ingest.Run, then
+// internal/pipeline.
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/millrace/millrace/pkg/access"
+	"github.com/millrace/millrace/pkg/bus"
+	"github.com/millrace/millrace/pkg/feed"
+	"github.com/millrace/millrace/services/ingest/internal/httpedge"
+	"github.com/millrace/millrace/services/ingest/internal/mqttedge"
+	"github.com/millrace/millrace/services/ingest/internal/permit"
+	"github.com/millrace/millrace/services/ingest/internal/pipeline"
+)
+
+// recordSlack is what a record may have beside a message of Limits.MessageBytes: tenant, ids, times.
+const recordSlack = 4 << 10
+
+// Feed gives live streams to MQTT subscribers; *feed.Hub is one.
+type Feed interface {
+	Subscribe(ctx context.Context, filter feed.Filter, after string) (*feed.Subscription, error)
+}
+
+// Deps are what an Ingest works with.
+type Deps struct {
+	Bus     bus.Appender
+	Access  *access.Keys // nil: everybody who reaches a listener may send for every device
+	Feed    Feed         // nil: nothing can be subscribed to over MQTT
+	Metrics prometheus.Registerer
+	Log     *slog.Logger
+	Now     func() time.Time
+	// Ready is told nil when the listeners are open, and why not when they close again; it may be nil.
+	Ready func(reason error)
+	// Mounted says that Handler is served by somebody else: Config.HTTP.Addr is not listened on.
+	Mounted bool
+	// Listening, which may be nil, is told of each listener that is open: "mqtt", "mqtts" or "http", and its address.
+	Listening func(name string, addr net.Addr)
+}
+
+// Ingest is the edge of one process.
+type Ingest struct {
+	cfg    Config
+	deps   Deps
+	writer *bus.Writer
+	mqtt   *mqttedge.Edge
+	http   *httpedge.Edge
+}
+
+// New checks cfg and makes the edge. It opens no listener: Run does. ctx gives values only.
+func New(ctx context.Context, cfg Config, d Deps) (*Ingest, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	decoder, err := cfg.decoder()
+	if err != nil {
+		return nil, err
+	}
+	m, err := pipeline.NewMetrics(d.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	i := &Ingest{cfg: cfg, deps: d, writer: bus.NewWriter(ctx, d.Bus, bus.WriterConfig{PendingBytesMax: int64(cfg.Limits.Inflight)})}
+	lane := pipeline.New(pipeline.Config{
+		Tenant: cfg.Tenant, Decoder: decoder, MessageBytesMax: int(cfg.Limits.MessageBytes) + recordSlack,
+		RatePerSecond: cfg.Limits.MessagesPerSecond, RateBurst: cfg.Limits.MessagesBurst, DevicesMax: cfg.Limits.Devices,
+	}, i.writer, m)
+	gateways := make([]permit.Gateway, 0, len(cfg.Gateways))
+	for _, g := range cfg.Gateways {
+		gateways = append(gateways, permit.Gateway{Device: g.Device, For: g.For})
+	}
+	rules := permit.New(gateways)
+	mqttDeps := mqttedge.Deps{
+		Pipeline: lane, Counters: m.Of("mqtt"), Permit: rules, Metrics: d.Metrics, Log: d.Log, Now: d.Now,
+	}
+	httpDeps := httpedge.Deps{
+		Pipeline: lane, Counters: m.Of("http"), Permit: rules, Metrics: d.Metrics, Log: d.Log, Now: d.Now,
+	}
+	if d.Access != nil { // a nil pointer in an interface is not nil
+		mqttDeps.Keys, httpDeps.Keys = d.Access, d.Access
+	}
+	if d.Feed != nil {
+		mqttDeps.Feed = d.Feed
+	}
+	if i.mqtt, err = mqttedge.New(cfg.mqttEdge(), mqttDeps); err != nil {
+		return nil, err
+	}
+	if i.http, err = httpedge.New(httpedge.Config{
+		BodyBytesMax: int64(cfg.Limits.BodyBytes), InflightBytesMax: int64(cfg.Limits.BodiesInflight),
+		AnswerTimeout: cfg.HTTP.AnswerTimeout,
+	}, httpDeps); err != nil {
+		return nil, err
+	}
+	return i, nil
+}
+
+func (c Config) mqttEdge() mqttedge.Config {
+	l := c.Limits
+	return mqttedge.Config{
+		PacketBytesMax: int(l.MessageBytes), ConnectBytesMax: int(l.ConnectBytes), ConnectTimeout: l.ConnectTimeout,
+		PacketTimeout: l.PacketTimeout, WriteTimeout: l.WriteTimeout, KeepAliveMax: c.MQTT.KeepAliveMax, Drain: c.Drain,
+		ConnectionsMax: l.Connections, InflightBytesMax: int(l.ConnectionInflight), ReadBufferBytes: int(l.ReadBuffer),
+		SessionExpiryMax: c.MQTT.SessionExpiryMax, SessionsMax: l.Sessions,
+		SubscriptionsMax: l.Subscriptions, SubscriberInflight: l.SubscriberInflight, Tenant: c.Tenant,
+	}
+}
+
+// Handler serves POST /v1/messages and POST /v1/devices/{deviceId}/messages. It takes messages from New on until Close; the
+// server that it is mounted on sets timeouts for reading and must have ended its requests before Run's context ends.
+func (i *Ingest) Handler() http.Handler { return i.http }
+
+// Run opens the listeners and serves until ctx ends; then it takes no more, acknowledges what is under way, and returns nil
+// when the log has it all. Errors: a listener cannot be opened, or breaks.
+func (i *Ingest) Run(ctx context.Context) error {
+	err := i.serve(ctx)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), i.cfg.Drain)
+	defer cancel()
+	return errors.Join(err, i.writer.Close(grace))
+}
+
+func (i *Ingest) serve(ctx context.Context) error {
+	open, err := i.listen(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 2) // one for each edge
+	go func() { done <- i.mqtt.Serve(ctx, open.mqtt...) }()
+	go func() { done <- i.serveHTTP(ctx, open.http) }()
+	i.ready(nil)
+	first := <-done
+	i.ready(errStopped)
+	cancel() // one that breaks ends the other
+	return errors.Join(first, <-done)
+}
+
+var errStopped = errors.New("listeners are closed")
+
+func (i *Ingest) ready(reason error) {
+	if i.deps.Ready != nil {
+		i.deps.Ready(reason)
+	}
+}
+
+// serveHTTP serves the edge's own listener; without one it waits for the end.
+func (i *Ingest) serveHTTP(ctx context.Context, ln net.Listener) error {
+	if ln == nil {
+		<-ctx.Done()
+		return nil
+	}
+	const headerTimeout, idleTimeout, headerBytesMax = 5 * time.Second, time.Minute, 16 << 10
+	server := &http.Server{
+		Handler: i.http, ReadHeaderTimeout: headerTimeout, ReadTimeout: i.cfg.HTTP.ReadTimeout,
+		WriteTimeout: i.cfg.HTTP.ReadTimeout + i.cfg.HTTP.AnswerTimeout + headerTimeout,
+		IdleTimeout:  idleTimeout, MaxHeaderBytes: headerBytesMax,
+		ErrorLog: slog.NewLogLogger(i.deps.Log.Handler(), slog.LevelDebug),
+	}
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(done)
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), i.cfg.Drain)
+		defer cancel()
+		if err := server.Shutdown(grace); err != nil {
+			_ = server.Close() // the grace is over: what is still open is cut
+		}
+	})
+	err := server.Serve(ln)
+	if !stop() {
+		<-done
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve HTTP on %v: %w", ln.Addr(), err)
+	}
+	return nil
+}

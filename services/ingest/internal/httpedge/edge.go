@@ -1,0 +1,285 @@
+package httpedge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/millrace/millrace/pkg/access"
+	"github.com/millrace/millrace/pkg/bus"
+	"github.com/millrace/millrace/pkg/telemetry"
+	"github.com/millrace/millrace/services/ingest/internal/permit"
+	"github.com/millrace/millrace/services/ingest/internal/pipeline"
+)
+
+// protocol is the source of messages that came this way.
+const protocol = "http"
+
+const (
+	rejectedMax    = 1000            // listed in an answer; the others are counted
+	idempotencyMax = 256             // bytes of an Idempotency-Key
+	retryBusy      = 2 * time.Second // what Retry-After says where the log or the memory is full
+	propertyHeader = "X-Property-"
+)
+
+// Config sizes an Edge. All of it must be set.
+type Config struct {
+	BodyBytesMax     int64         // of a body, compressed and not
+	InflightBytesMax int64         // of all bodies being read or waiting for the log; beyond it 503
+	AnswerTimeout    time.Duration // for the log; beyond it 503
+}
+
+// Keys is what the edge needs of access.Keys; nil is an open listener.
+type Keys interface {
+	Authenticate(secret string) (*access.Credential, error)
+}
+
+// Deps are what an Edge works with.
+type Deps struct {
+	Pipeline *pipeline.Pipeline
+	Counters *pipeline.Counters // of this protocol
+	Permit   *permit.Rules
+	Keys     Keys
+	Metrics  prometheus.Registerer
+	Log      *slog.Logger
+	Now      func() time.Time
+}
+
+// Edge is the handler. Safe for concurrent use.
+type Edge struct {
+	cfg      Config
+	deps     Deps
+	inflight atomic.Int64
+	buffers  sync.Pool // of *[]byte
+	answers  *prometheus.CounterVec
+	handler  http.Handler
+}
+
+// New returns an Edge.
+func New(cfg Config, d Deps) (*Edge, error) {
+	e := &Edge{cfg: cfg, deps: d, answers: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "millrace_ingest_http_answers_total", Help: "Answers to requests that carry messages, by status.",
+	}, []string{"status"})}
+	if err := d.Metrics.Register(e.answers); err != nil {
+		return nil, fmt.Errorf("register the metrics of the HTTP edge: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/messages", e.post)
+	mux.HandleFunc("POST /v1/devices/{deviceId}/messages", e.post)
+	// A page of another site could make a browser post here, to an open listener on loopback above all.
+	guard := http.NewCrossOriginProtection()
+	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		e.fail(w, &failure{status: http.StatusForbidden, text: "cross-origin requests of browsers are not taken"})
+	}))
+	e.handler = guard.Handler(mux)
+	return e, nil
+}
+
+// ServeHTTP implements http.Handler for the two paths; any other is 404.
+func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) { e.handler.ServeHTTP(w, r) }
+
+// failure is an answer that is no 202.
+type failure struct {
+	status int
+	text   string
+	retry  time.Duration
+}
+
+func (f *failure) Error() string { return f.text }
+
+func fault(status int, format string, args ...any) *failure {
+	return &failure{status: status, text: fmt.Sprintf(format, args...)}
+}
+
+func (e *Edge) post(w http.ResponseWriter, r *http.Request) {
+	answer, err := e.take(w, r)
+	if err != nil {
+		e.fail(w, err)
+		return
+	}
+	e.send(w, answer)
+}
+
+// take brings a request's messages to the log.
+func (e *Edge) take(w http.ResponseWriter, r *http.Request) (*answer, *failure) {
+	at := e.deps.Now()
+	sender, fail := e.sender(r)
+	if fail != nil {
+		return nil, fail
+	}
+	in, fail := e.input(r, sender)
+	if fail != nil {
+		return nil, fail
+	}
+	buffer, ok := e.buffers.Get().(*[]byte)
+	if !ok {
+		buffer = new([]byte)
+	}
+	body := &body{edge: e, bytes: (*buffer)[:0]}
+	defer body.release(buffer)
+	if fail := body.read(w, r); fail != nil {
+		return nil, fail
+	}
+	in.Body, in.IngestTime = body.bytes, telemetry.At(at)
+	b := e.deps.Pipeline.Batch(e.deps.Counters)
+	defer b.Release()
+	out := b.Take(in, false)
+	if out.Over {
+		b.Submit(r.Context(), nil) // it is empty: nothing was gathered
+		return nil, &failure{http.StatusTooManyRequests, "too many messages of this device", out.Wait}
+	}
+	t := &ticket{left: out.Records(), done: make(chan struct{})}
+	if t.left == 0 {
+		close(t.done)
+	}
+	b.Submit(r.Context(), func(int) bus.Ticket { return t })
+	if fail := e.wait(r.Context(), t); fail != nil {
+		return nil, fail
+	}
+	e.deps.Counters.Latency.Observe(e.deps.Now().Sub(at).Seconds())
+	return answerOf(&out), nil
+}
+
+// sender authenticates a request.
+func (e *Edge) sender(r *http.Request) (*permit.Sender, *failure) {
+	if e.deps.Keys == nil {
+		return e.deps.Permit.Sender(nil), nil
+	}
+	scheme, secret, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !ok || !strings.EqualFold(scheme, "Bearer") {
+		return nil, fault(http.StatusUnauthorized, "Authorization: want Bearer and a device's key or a token")
+	}
+	cred, err := e.deps.Keys.Authenticate(strings.TrimSpace(secret))
+	if err != nil {
+		return nil, fault(http.StatusUnauthorized, "Authorization: %v", err)
+	}
+	s := e.deps.Permit.Sender(cred)
+	if !s.MaySend() {
+		return nil, fault(http.StatusForbidden, "this token may not send messages: it lacks the scope send")
+	}
+	return s, nil
+}
+
+// input returns what the request says beside its body.
+func (e *Edge) input(r *http.Request, s *permit.Sender) (*telemetry.Input, *failure) {
+	device := r.PathValue("deviceId")
+	if device != "" {
+		if err := telemetry.ValidDeviceID(device); err != nil {
+			return nil, fault(http.StatusBadRequest, "device id of the path: %v", err)
+		}
+		if !s.MaySendFor(device) {
+			return nil, fault(http.StatusForbidden, "this credential may not send for device %s", device)
+		}
+	}
+	in := &telemetry.Input{
+		DeviceID: device, Source: protocol, Credential: s.Credential(),
+		IdempotencyKey: r.Header.Get("Idempotency-Key"),
+		MayActFor:      func(d string) bool { return s.MayActFor(device, d) },
+	}
+	if len(in.IdempotencyKey) > idempotencyMax {
+		return nil, fault(http.StatusBadRequest, "Idempotency-Key: %d bytes, want at most %d", len(in.IdempotencyKey), idempotencyMax)
+	}
+	var fail *failure
+	if in.ContentType, fail = contentType(r.Header.Get("Content-Type")); fail != nil {
+		return nil, fail
+	}
+	for name, values := range r.Header {
+		key, ok := strings.CutPrefix(name, propertyHeader)
+		if !ok || key == "" {
+			continue
+		}
+		for _, v := range values {
+			if len(in.Properties) == telemetry.PropertiesMax {
+				return nil, fault(http.StatusBadRequest, "more than %d properties", telemetry.PropertiesMax)
+			}
+			in.Properties = append(in.Properties, telemetry.Property{Key: key, Value: v})
+		}
+	}
+	sortProperties(in.Properties)
+	return in, nil
+}
+
+// contentType returns the media type for the decoder. What curl sends by default is taken for JSON.
+func contentType(header string) (string, *failure) {
+	if header == "" {
+		return "", nil
+	}
+	media, params, err := mime.ParseMediaType(header)
+	if err != nil {
+		return "", fault(http.StatusUnsupportedMediaType, "Content-Type: %v", err)
+	}
+	if charset := params["charset"]; charset != "" && !strings.EqualFold(charset, "utf-8") && !strings.EqualFold(charset, "us-ascii") {
+		return "", fault(http.StatusUnsupportedMediaType, "Content-Type: charset %q, want utf-8", charset)
+	}
+	switch media {
+	case "application/json", "application/x-ndjson", "application/ndjson", "application/jsonl", "application/senml+json":
+		return media, nil
+	case "text/plain", "application/octet-stream", "application/x-www-form-urlencoded":
+		return "", nil
+	}
+	if strings.HasSuffix(media, "+json") {
+		return "application/json", nil
+	}
+	return "", fault(http.StatusUnsupportedMediaType,
+		"Content-Type: %q, want application/json, application/x-ndjson or application/senml+json", media)
+}
+
+// ticket waits for the records of one request. Its lanes report at the same time.
+type ticket struct {
+	mu   sync.Mutex
+	left int
+	err  error
+	done chan struct{}
+}
+
+// Done implements bus.Ticket.
+func (t *ticket) Done(n int, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err != nil && t.err == nil {
+		t.err = err
+	}
+	if t.left -= n; t.left == 0 {
+		close(t.done)
+	}
+}
+
+// wait returns when all records are on disk, or what to answer else. Where it gives up, some of them may be: the sender
+// sends the same again, and the router drops the double.
+func (e *Edge) wait(ctx context.Context, t *ticket) *failure {
+	late := time.NewTimer(e.cfg.AnswerTimeout)
+	defer late.Stop()
+	select {
+	case <-t.done:
+	case <-late.C:
+		return &failure{http.StatusServiceUnavailable, "the log has not confirmed in time; send the same again", retryBusy}
+	case <-ctx.Done():
+		return &failure{http.StatusServiceUnavailable, "the request was given up; send the same again", retryBusy}
+	}
+	switch {
+	case t.err == nil:
+		return nil
+	case errors.Is(t.err, bus.ErrFull):
+		return &failure{http.StatusServiceUnavailable, "the log is full", retryBusy}
+	case errors.Is(t.err, bus.ErrTooLarge):
+		return fault(http.StatusRequestEntityTooLarge, "a message is larger than the log takes")
+	default:
+		e.deps.Log.Error("messages could not be appended", "error", t.err)
+		return &failure{http.StatusServiceUnavailable, "the log is not available", retryBusy}
+	}
+}
+
+// seconds is d as Retry-After has it: whole, rounded up, at least 1.
+func seconds(d time.Duration) string {
+	return strconv.FormatInt(max(int64((d+time.Second-1)/time.Second), 1), 10)
+}

@@ -1,0 +1,61 @@
+package mqttedge
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	connects   *prometheus.CounterVec // outcome
+	ended      *prometheus.CounterVec // reason
+	turnedAway prometheus.Counter
+	pauses     prometheus.Counter
+	doubles    prometheus.Counter
+	live       prometheus.Counter
+	missed     prometheus.Counter
+}
+
+func newMetrics(r prometheus.Registerer, open func() float64) (*metrics, error) {
+	m := &metrics{
+		connects: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "millrace_mqtt_connects_total", Help: "CONNECT packets by what came of them.",
+		}, []string{"outcome"}),
+		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "millrace_mqtt_connections_ended_total", Help: "Connections that ended, by reason.",
+		}, []string{"reason"}),
+		turnedAway: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "millrace_mqtt_connections_turned_away_total", Help: "Connections closed at once, since there were too many.",
+		}),
+		pauses: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "millrace_mqtt_pauses_total", Help: "Pauses in reading from a device over its rate that cannot be told so.",
+		}),
+		doubles: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "millrace_mqtt_doubles_total", Help: "Messages of QoS 2 that came again and were not appended again.",
+		}),
+		live: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "millrace_mqtt_live_messages_total", Help: "Messages sent to subscribers.",
+		}),
+		missed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "millrace_mqtt_live_missed_total", Help: "Messages that subscribers missed, being slow; they are told.",
+		}),
+	}
+	gauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "millrace_mqtt_connections", Help: "Connections that are open.",
+	}, open)
+	for _, c := range []prometheus.Collector{
+		gauge, m.connects, m.ended, m.turnedAway, m.pauses, m.doubles, m.live, m.missed,
+	} {
+		if err := r.Register(c); err != nil {
+			return nil, fmt.Errorf("register the metrics of the MQTT edge: %w", err)
+		}
+	}
+	return m, nil
+}
+
+// labelOf is an ending's reason without what differs from one connection to the next.
+func labelOf(e *ending) string {
+	why, _, _ := strings.Cut(e.why, ":")
+	return strings.ReplaceAll(why, " ", "_")
+}

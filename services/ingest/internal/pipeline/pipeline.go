@@ -1,0 +1,277 @@
+// Package pipeline is the way of a message from an edge to the log: decoded, stamped, held to its device's rate, encoded, and
+// given to the Writer; what is no message becomes a dead letter with its bytes and the reason, on the same terms.
+//
+// The promise: whatever Take accepted or rejected is submitted by Submit, and its ticket is told when it is on disk. What is
+// over a device's rate is not gathered, and the edge says so to its sender.
+//
+// Both edges call it, each input from one goroutine. Start reading at Batch.
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/millrace/millrace/pkg/bus"
+	"github.com/millrace/millrace/pkg/telemetry"
+)
+
+// Worker is what dead letters of the edges say who wrote them.
+const Worker = "ingest"
+
+// arenaKeep is the most memory that a batch keeps for the next one, in bytes.
+const arenaKeep = 1 << 20
+
+// ErrMessageTooLarge is wrapped in the refusal of a record beyond Config.MessageBytesMax.
+var ErrMessageTooLarge = errors.New("the message is too large")
+
+// Config sizes a Pipeline.
+type Config struct {
+	Tenant          string // "" is telemetry.DefaultTenant
+	Decoder         telemetry.Options
+	MessageBytesMax int // of one message as the log keeps it; larger is rejected, and its dead letter is cut there
+	RatePerSecond   int // messages of one device; 0 is no limit
+	RateBurst       int // messages beyond the rate that are taken at once
+	DevicesMax      int // whose rates are remembered at a time
+}
+
+// Pipeline is shared by the edges. Safe for concurrent use.
+type Pipeline struct {
+	cfg      Config
+	decoder  *telemetry.Decoder
+	writer   *bus.Writer
+	limit    *limiter
+	ingested []bus.PartitionID
+	letters  []bus.PartitionID
+	batches  sync.Pool // of *Batch
+}
+
+// New returns a pipeline into writer. The decoder's OnCount is taken by m.
+func New(cfg Config, writer *bus.Writer, m *Metrics) *Pipeline {
+	if cfg.Tenant == "" {
+		cfg.Tenant = telemetry.DefaultTenant
+	}
+	cfg.Decoder.OnCount = func(what, _ string) { m.odd.WithLabelValues(what).Inc() }
+	return &Pipeline{
+		cfg: cfg, decoder: telemetry.NewDecoder(cfg.Decoder), writer: writer,
+		limit:    newLimiter(cfg.RatePerSecond, cfg.RateBurst, cfg.DevicesMax),
+		ingested: partitions(writer, bus.Ingested), letters: partitions(writer, bus.DeadLetters),
+	}
+}
+
+func partitions(w *bus.Writer, topic string) []bus.PartitionID {
+	ids := make([]bus.PartitionID, w.Partitions(topic))
+	for i := range ids {
+		ids[i] = bus.PartitionID{Topic: topic, Number: i}
+	}
+	return ids
+}
+
+// Lanes returns the number of lanes: one for each partition of the topics ingested and dead-letters. Records of one lane and
+// ticket are reported in the order in which they were taken.
+func (p *Pipeline) Lanes() int { return len(p.ingested) + len(p.letters) }
+
+func (p *Pipeline) partition(lane int) bus.PartitionID {
+	if lane < len(p.ingested) {
+		return p.ingested[lane]
+	}
+	return p.letters[lane-len(p.ingested)]
+}
+
+// Session appends a record of KindSession, which is not waited for: of a connection that began or ended.
+func (p *Pipeline) Session(ctx context.Context, m *telemetry.Message, t bus.Ticket) error {
+	m.Tenant, m.Kind = p.cfg.Tenant, telemetry.KindSession
+	n := bus.PartitionOf(m.Tenant, m.DeviceID, p.writer.Partitions(bus.Sessions))
+	id := bus.PartitionID{Topic: bus.Sessions, Number: n}
+	return p.writer.Submit(ctx, id, telemetry.AppendMessage(nil, m), bus.Origin{}, t)
+}
+
+// Batch returns an empty batch for one protocol's inputs. The caller gives it back with Release.
+func (p *Pipeline) Batch(c *Counters) *Batch {
+	b, ok := p.batches.Get().(*Batch)
+	if !ok {
+		b = &Batch{p: p, lanes: make([]gathered, p.Lanes())}
+	}
+	b.count = c
+	return b
+}
+
+// Outcome is what became of one input.
+type Outcome struct {
+	Accepted int
+	Rejected []telemetry.Rejected // aliases the body; each is a dead letter
+	// Wait is how long the sender should pause: its device is over its rate. Over says that for this reason nothing of the
+	// input was gathered, not even what is malformed.
+	Wait time.Duration
+	Over bool
+}
+
+// Records returns how many records were gathered for the input.
+func (o *Outcome) Records() int { return o.Accepted + len(o.Rejected) }
+
+// Batch gathers the records of some inputs and submits them together. One goroutine. Bodies must stay as they are until the
+// input was taken, no longer.
+type Batch struct {
+	p     *Pipeline
+	count *Counters
+	msgs  []telemetry.Message
+	arena []byte
+	lanes []gathered
+	used  []int
+
+	inputs   uint32
+	size     int
+	accepted int
+	bytes    int
+}
+
+// gathered are the records of one lane and, beside each, the input that it stems from.
+type gathered struct {
+	recs   []bus.Record
+	owners []uint32
+}
+
+// Inputs returns how many inputs were added: the number that the next one has.
+func (b *Batch) Inputs() uint32 { return b.inputs }
+
+// Bytes returns the size of what was gathered.
+func (b *Batch) Bytes() int { return b.size }
+
+// Skip gives a number to an input of which nothing is gathered.
+func (b *Batch) Skip() { b.inputs++ }
+
+// Take decodes one input and gathers its messages and dead letters. Where the device is over its rate it does so only if forced.
+func (b *Batch) Take(in *telemetry.Input, forced bool) Outcome {
+	var out Outcome
+	p := b.p
+	in.Tenant = p.cfg.Tenant
+	msgs, rejected := p.decoder.Decode(b.msgs[:0], *in)
+	b.msgs = msgs
+	b.bytes += len(in.Body)
+	if out.Wait, out.Over = b.charge(in, len(rejected), forced); out.Over {
+		b.count.limited.Add(float64(max(len(msgs), 1)))
+		b.inputs++
+		return out
+	}
+	for i := range msgs {
+		if err := b.message(&msgs[i]); err != nil {
+			rejected = append(rejected, telemetry.Rejected{Index: i, Payload: in.Body, Err: err})
+			continue
+		}
+		out.Accepted++
+	}
+	out.Rejected = rejected
+	for i := range rejected {
+		r := &rejected[i]
+		b.count.Refuse(reasonOf(r.Err), 1)
+		b.letter(in, r.Payload, r.Err.Error())
+	}
+	b.accepted += out.Accepted
+	b.inputs++
+	return out
+}
+
+// Letter gathers a dead letter for an input that never gets as far as the decoder.
+func (b *Batch) Letter(in *telemetry.Input, reason string) {
+	in.Tenant = b.p.cfg.Tenant
+	b.bytes += len(in.Body)
+	b.letter(in, in.Body, reason)
+	b.inputs++
+}
+
+// charge counts the messages of each device; what was rejected counts for the device of the topic.
+func (b *Batch) charge(in *telemetry.Input, rejected int, forced bool) (wait time.Duration, over bool) {
+	limit := b.p.limit
+	if limit == nil {
+		return 0, false
+	}
+	now := int64(in.IngestTime)
+	for i := 0; i < len(b.msgs); {
+		n := i + 1
+		for n < len(b.msgs) && b.msgs[n].DeviceID == b.msgs[i].DeviceID {
+			n++
+		}
+		w, ok := limit.charge(b.msgs[i].DeviceID, n-i, now, forced)
+		if !ok {
+			return w, true
+		}
+		wait = max(wait, w)
+		i = n
+	}
+	if w, ok := limit.charge(in.DeviceID, rejected, now, forced); !ok {
+		return w, true
+	}
+	return wait, false
+}
+
+func (b *Batch) message(m *telemetry.Message) error {
+	at := len(b.arena)
+	b.arena = telemetry.AppendMessage(b.arena, m)
+	if n := len(b.arena) - at; n > b.p.cfg.MessageBytesMax {
+		b.arena = b.arena[:at]
+		return fmt.Errorf("%d bytes as the log keeps it, want at most %d: %w", n, b.p.cfg.MessageBytesMax, ErrMessageTooLarge)
+	}
+	b.gather(bus.PartitionOf(m.Tenant, m.DeviceID, len(b.p.ingested)), at)
+	return nil
+}
+
+func (b *Batch) letter(in *telemetry.Input, payload []byte, reason string) {
+	if most := b.p.cfg.MessageBytesMax; len(payload) > most {
+		reason = fmt.Sprintf("%s (of %d bytes the first %d are kept)", reason, len(payload), most)
+		payload = payload[:most]
+	}
+	at := len(b.arena)
+	b.arena = telemetry.AppendDeadLetter(b.arena, &telemetry.DeadLetter{
+		Topic: in.Source, Worker: Worker, Reason: reason, Payload: payload, ReceivedAt: in.IngestTime,
+		Tenant: in.Tenant, DeviceID: in.DeviceID, Credential: in.Credential,
+	})
+	n := len(b.p.ingested)
+	b.gather(n+bus.PartitionOf(in.Tenant, in.DeviceID, len(b.p.letters)), at)
+}
+
+// gather adds what was appended to the arena since at. A value stays where it is when the arena moves.
+func (b *Batch) gather(lane, at int) {
+	g := &b.lanes[lane]
+	if len(g.recs) == 0 {
+		b.used = append(b.used, lane)
+	}
+	value := b.arena[at:len(b.arena):len(b.arena)]
+	g.recs = append(g.recs, bus.Record{Value: value})
+	g.owners = append(g.owners, b.inputs)
+	b.size += len(value)
+}
+
+// Used returns the lanes that have records, valid until Submit.
+func (b *Batch) Used() []int { return b.used }
+
+// Owners returns for each record of a lane, in order, the number of the input that it stems from, valid until Submit.
+func (b *Batch) Owners(lane int) []uint32 { return b.lanes[lane].owners }
+
+// Submit gives everything to the Writer and empties the batch. Each record's outcome comes to its lane's ticket, also where
+// the Writer does not take it. It waits while the Writer is full, until ctx ends.
+func (b *Batch) Submit(ctx context.Context, ticket func(lane int) bus.Ticket) {
+	for _, lane := range b.used {
+		g := &b.lanes[lane]
+		t := ticket(lane)
+		if err := b.p.writer.SubmitBatch(ctx, b.p.partition(lane), g.recs, t); err != nil {
+			t.Done(len(g.recs), err)
+		}
+		clear(g.recs)
+		g.recs, g.owners = g.recs[:0], g.owners[:0]
+	}
+	b.count.accepted.Add(float64(b.accepted))
+	b.count.bytes.Add(float64(b.bytes))
+	b.used, b.inputs, b.size, b.accepted, b.bytes = b.used[:0], 0, 0, 0, 0
+	b.arena = b.arena[:0]
+}
+
+// Release gives back a batch that is empty since Submit.
+func (b *Batch) Release() {
+	clear(b.msgs)
+	b.msgs = b.msgs[:0]
+	if cap(b.arena) <= arenaKeep {
+		b.p.batches.Put(b)
+	}
+}
