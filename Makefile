@@ -6,8 +6,7 @@ SHELL := /bin/bash
 SERVICES := ingest router state-projector history-writer aggregator alerting log-consumer live
 MODULES  := $(shell awk '/^\t\.\// {print $$1}' go.work)
 BIN      := bin
-VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-LDFLAGS  := -s -w -X github.com/millrace/millrace/pkg/service.version=$(VERSION)
+LDFLAGS  := -s -w
 FUZZTIME ?= 20s
 # golangci-lint is built from tools/go.mod, so its version is pinned there.
 LINT     := $(BIN)/golangci-lint

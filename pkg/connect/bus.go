@@ -24,6 +24,7 @@ const Embedded = "embedded"
 // BusConfig is the section "bus" of the configuration file.
 type BusConfig struct {
 	URL        string          `yaml:"url" doc:"Where the log is: embedded (within millrace run), or nats://host:port, several separated by commas."`
+	Listen     string          `yaml:"listen" doc:"Where the embedded log takes NATS clients: subscribers of live.> and workers of other processes; empty means nobody."`
 	Partitions int             `yaml:"partitions" doc:"Partitions of every topic; what exists cannot be changed."`
 	Retention  RetentionConfig `yaml:"retention" doc:"How long the log keeps what every worker has read; what is unread always stays."`
 	Replicas   int             `yaml:"replicas" doc:"Copies of every partition in a NATS cluster."`
@@ -52,7 +53,7 @@ type ClientTLS struct {
 // DefaultBus returns the section's defaults.
 func DefaultBus() BusConfig {
 	return BusConfig{
-		URL: Embedded, Partitions: 4, Replicas: 1, Lease: 6 * time.Second,
+		URL: Embedded, Listen: "127.0.0.1:4222", Partitions: 4, Replicas: 1, Lease: 6 * time.Second,
 		Retention: RetentionConfig{Age: 24 * time.Hour, Bytes: 8 << 30},
 	}
 }

@@ -24,8 +24,8 @@ func newLogger(w io.Writer, format string, level slog.Level) (*slog.Logger, erro
 	}
 }
 
-// version is the module's version, else the commit it was built from, else "devel".
-func version() string {
+// Version returns the version of the running binary: the module's, else the commit it was built from, else "devel".
+func Version() string {
 	build, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "devel"

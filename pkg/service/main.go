@@ -69,7 +69,7 @@ func (g program) main() int {
 		_, _ = fmt.Fprintf(g.stderr, "%s: %v\n", g.name, err)
 		return codeUsage
 	case s.version:
-		_, _ = fmt.Fprintf(g.stdout, "%s %s %s\n", g.name, version(), runtime.Version())
+		_, _ = fmt.Fprintf(g.stdout, "%s %s %s\n", g.name, Version(), runtime.Version())
 		return 0
 	}
 	p, err := New(g.name, s.Options)

@@ -69,7 +69,7 @@ type Process struct {
 func New(name string, o Options) (*Process, error) {
 	p := &Process{
 		Name:       name,
-		Version:    version(),
+		Version:    Version(),
 		Metrics:    prometheus.NewRegistry(),
 		Traces:     noop.NewTracerProvider(),
 		Now:        o.Now,

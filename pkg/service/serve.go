@@ -38,7 +38,7 @@ func (p *Process) Serve(ctx context.Context, addr string) error {
 // ServeOn is Serve on a listener, which it closes.
 func (p *Process) ServeOn(ctx context.Context, ln net.Listener) error {
 	server := &http.Server{
-		Handler:           p.handler(isLoopback(ln.Addr())),
+		Handler:           p.Handler(ln.Addr()),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       headerTimeout,
 		WriteTimeout:      writeTimeout,
@@ -66,7 +66,9 @@ func (p *Process) ServeOn(ctx context.Context, ln net.Listener) error {
 	return nil
 }
 
-func (p *Process) handler(profiles bool) http.Handler {
+// Handler serves what Serve does, to be mounted on a listener at addr that the caller has opened; the profiles only where
+// addr is loopback.
+func (p *Process) Handler(addr net.Addr) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", p.Health.Handler())
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.Metrics, promhttp.HandlerOpts{
@@ -75,7 +77,7 @@ func (p *Process) handler(profiles bool) http.Handler {
 		MaxRequestsInFlight: scrapesMax,
 		Timeout:             scrapeTimeout,
 	}))
-	if profiles {
+	if isLoopback(addr) {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

@@ -35,7 +35,7 @@ func Tracing(ctx context.Context, endpoint, name string) (trace.TracerProvider, 
 		sdktrace.WithBatcher(exporter),
 		sdktrace.WithResource(resource.NewSchemaless(
 			attribute.String("service.name", name),
-			attribute.String("service.version", version()),
+			attribute.String("service.version", Version()),
 		)),
 	)
 	return provider, provider.Shutdown, nil

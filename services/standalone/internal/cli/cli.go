@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 )
 
@@ -23,6 +24,9 @@ type Env struct {
 	// Terminal says that Stdout is a terminal, so a status line may move.
 	Terminal bool
 	Version  string
+	// Context is what the process begins with; Signals are its SIGINT and SIGTERM, which run handles itself.
+	Context context.Context //nolint:containedctx // the environment of the process, made once in main
+	Signals <-chan os.Signal
 }
 
 // command is one subcommand.

@@ -1,0 +1,132 @@
+package standalone
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/millrace/millrace/pkg/config"
+	"github.com/millrace/millrace/pkg/connect"
+	"github.com/millrace/millrace/pkg/listen"
+	"github.com/millrace/millrace/pkg/telemetry"
+	"github.com/millrace/millrace/services/aggregator"
+	"github.com/millrace/millrace/services/alerting"
+	historywriter "github.com/millrace/millrace/services/history-writer"
+	"github.com/millrace/millrace/services/ingest"
+	"github.com/millrace/millrace/services/live"
+	logconsumer "github.com/millrace/millrace/services/log-consumer"
+	"github.com/millrace/millrace/services/router"
+	stateprojector "github.com/millrace/millrace/services/state-projector"
+)
+
+// Config is the whole configuration file. Each process reads the sections that concern it and knows the others by name.
+type Config struct {
+	Tenant   string            `yaml:"tenant" doc:"Tenant of every device."`
+	Data     string            `yaml:"data" doc:"Directory of everything that is kept: the log, the tables, the archive, the access file."`
+	HTTP     HTTPConfig        `yaml:"http" doc:"The HTTP listener of millrace run: sending, queries, live streams, the page."`
+	Access   AccessConfig      `yaml:"access" doc:"Who may send and ask."`
+	Insecure bool              `yaml:"insecure" doc:"Allow listeners off loopback without keys or TLS."`
+	Workers  []string          `yaml:"workers" doc:"Which workers run in this process; empty means all."`
+	Bus      connect.BusConfig `yaml:"bus" doc:"The durable log."`
+	DuckDB   DuckDBConfig      `yaml:"duckdb" doc:"The embedded tables and the SQL engine."`
+	History  HistoryConfig     `yaml:"history" doc:"History and the Parquet archive on disk."`
+
+	Ingest         ingest.Config         `yaml:"ingest" doc:"The edge: MQTT and HTTP."`
+	Router         router.Config         `yaml:"router" doc:"Routes from the edge to topics, and reference data."`
+	StateProjector stateprojector.Config `yaml:"state_projector" doc:"device_state and devices."`
+	HistoryWriter  historywriter.Config  `yaml:"history_writer" doc:"device_messages."`
+	Aggregator     aggregator.Config     `yaml:"aggregator" doc:"Event-time windows."`
+	Alerting       alerting.Config       `yaml:"alerting" doc:"Rules, alarms and notifications."`
+	LogConsumer    logconsumer.Config    `yaml:"log_consumer" doc:"Logs of devices, and dead letters."`
+	Live           live.Config           `yaml:"live" doc:"Live streams and the query API."`
+}
+
+// HTTPConfig is the one HTTP listener of millrace run.
+type HTTPConfig struct {
+	Addr string     `yaml:"addr" doc:"host:port to listen on."`
+	TLS  listen.TLS `yaml:"tls" doc:"The listener's certificate; without one it speaks plain HTTP."`
+}
+
+// AccessConfig names the file of keys and tokens.
+type AccessConfig struct {
+	File     string `yaml:"file" doc:"File of hashed keys and tokens, edited by millrace token; empty means access.json in the data directory."`
+	Required bool   `yaml:"required" doc:"Ask for keys on loopback too. Off loopback they are always asked for, unless insecure."`
+}
+
+// DuckDBConfig is what the embedded engine may use.
+type DuckDBConfig struct {
+	Memory     config.Bytes  `yaml:"memory" doc:"Memory of the engine; what a query needs beyond it goes to disk."`
+	Threads    int           `yaml:"threads" doc:"Threads that queries and writes share; 0 means one for each processor."`
+	Queries    int           `yaml:"queries" doc:"Queries that may run at once; one more waits, then is refused."`
+	LogsFor    time.Duration `yaml:"logs_for" doc:"How long logs are kept; 0 means for ever."`
+	LettersFor time.Duration `yaml:"dead_letters_for" doc:"How long dead letters are kept; 0 means for ever."`
+}
+
+// HistoryConfig is the store of device_messages and the archive.
+type HistoryConfig struct {
+	SegmentAge time.Duration `yaml:"segment_age" doc:"Age at which rows in memory are written to a Parquet file."`
+	Memory     config.Bytes  `yaml:"memory" doc:"Memory for rows that are in no file yet; at half of it they are written."`
+	Retention  time.Duration `yaml:"retention" doc:"How long history is kept, by event time; 0 means for ever."`
+	MergeDelay time.Duration `yaml:"merge_delay" doc:"How long after its end an hour's files are merged into few."`
+	DiskWarn   float64       `yaml:"disk_warn" doc:"Free share of the disk below which warnings begin."`
+}
+
+// DefaultConfig returns what millrace run does when it is told nothing.
+func DefaultConfig() Config {
+	return Config{
+		Tenant: telemetry.DefaultTenant, Data: "data",
+		HTTP:    HTTPConfig{Addr: "127.0.0.1:8080"},
+		Bus:     connect.DefaultBus(),
+		DuckDB:  DuckDBConfig{Memory: 1 << 30, Queries: 4, LogsFor: 30 * 24 * time.Hour, LettersFor: 30 * 24 * time.Hour},
+		History: HistoryConfig{SegmentAge: time.Minute, Memory: 256 << 20, MergeDelay: 5 * time.Minute, DiskWarn: 0.15},
+		Ingest:  ingest.DefaultConfig(), Router: router.DefaultConfig(), StateProjector: stateprojector.DefaultConfig(),
+		HistoryWriter: historywriter.DefaultConfig(), Aggregator: aggregator.DefaultConfig(), Alerting: alerting.DefaultConfig(),
+		LogConsumer: logconsumer.DefaultConfig(), Live: live.DefaultConfig(),
+	}
+}
+
+// Validate reports every fault by its key.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.Data == "" {
+		errs = append(errs, errors.New("data: it is empty, want a directory"))
+	}
+	if c.Tenant == "" {
+		errs = append(errs, errors.New("tenant: it is empty, want a name"))
+	}
+	if c.HTTP.Addr == "" {
+		errs = append(errs, errors.New("http.addr: it is empty, want host:port"))
+	}
+	for i, w := range c.Workers {
+		if !slices.Contains(Workers(), w) {
+			errs = append(errs, fmt.Errorf("workers[%d]: %q, want one of %s", i, w, strings.Join(Workers(), ", ")))
+		}
+	}
+	if c.History.DiskWarn < 0 || c.History.DiskWarn > 1 {
+		errs = append(errs, fmt.Errorf("history.disk_warn: %v, want 0 to 1", c.History.DiskWarn))
+	}
+	return errors.Join(errs...)
+}
+
+// Workers returns the names of all workers, in the order of a message's way.
+func Workers() []string {
+	return []string{"ingest", "router", "state-projector", "history-writer", "aggregator", "alerting", "log-consumer", "live"}
+}
+
+// runs reports whether this process runs worker.
+func (c *Config) runs(worker string) bool {
+	return len(c.Workers) == 0 || slices.Contains(c.Workers, worker)
+}
+
+// accessFile returns the path of the access file.
+func (c *Config) accessFile() string {
+	if c.Access.File != "" {
+		return c.Access.File
+	}
+	return filepath.Join(c.Data, "access.json")
+}
+
+func (c *Config) archive() string { return filepath.Join(c.Data, "archive") }

@@ -1,0 +1,50 @@
+package standalone
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/millrace/millrace/pkg/access"
+)
+
+// Endpoints is where a running instance listens: the content of endpoints.json in its data directory, for scripts and
+// tests that let the system choose the ports.
+type Endpoints struct {
+	HTTP string `json:"http"`           // base URL
+	MQTT string `json:"mqtt"`           // host:port
+	NATS string `json:"nats,omitempty"` // URL
+	PID  int    `json:"pid"`
+}
+
+// write puts the endpoints into the data directory in one step.
+func (e Endpoints) write(data string) error {
+	b, err := json.MarshalIndent(e, "", "  ")
+	if err != nil {
+		return err
+	}
+	name := filepath.Join(data, "endpoints.json")
+	if err := os.WriteFile(name+".tmp", append(b, '\n'), 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return os.Rename(name+".tmp", name)
+}
+
+// remove takes them away when the instance ends.
+func (e Endpoints) remove(data string) { _ = os.Remove(filepath.Join(data, "endpoints.json")) }
+
+// listeners returns what this process opens, for the check that nothing leaves loopback unguarded.
+func (c *Config) listeners() []access.Listener {
+	var all []access.Listener
+	add := func(key, addr string, tls bool) { all = append(all, access.Listener{Key: key, Addr: addr, TLS: tls}) }
+	add("http.addr", c.HTTP.Addr, c.HTTP.TLS.On())
+	if c.runs("ingest") {
+		add("ingest.mqtt.addr", c.Ingest.MQTT.Addr, false)
+		add("ingest.mqtt.tls.addr", c.Ingest.MQTT.TLS.Addr, true)
+	}
+	if c.Bus.URL == "embedded" {
+		add("bus.listen", c.Bus.Listen, false)
+	}
+	return all
+}

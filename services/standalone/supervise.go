@@ -1,0 +1,63 @@
+package standalone
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+)
+
+// unit is one worker: a name and what runs it until its context ends.
+type unit struct {
+	name string
+	run  func(context.Context) error
+}
+
+// group runs units, each in a goroutine of its own. One that ends by an error or a panic is started again after a while;
+// the others never notice.
+type group struct {
+	log *slog.Logger
+	all sync.WaitGroup
+}
+
+func (g *group) start(ctx context.Context, units []unit) {
+	for _, u := range units {
+		g.all.Go(func() { g.keep(ctx, u) })
+	}
+}
+
+func (g *group) wait() { g.all.Wait() }
+
+func (g *group) keep(ctx context.Context, u unit) {
+	const pauseMax = 30 * time.Second
+	pause := backoff.NewExponentialBackOff(backoff.WithMaxElapsedTime(0), backoff.WithMaxInterval(pauseMax))
+	for {
+		err := safely(ctx, u)
+		if ctx.Err() != nil {
+			if err != nil {
+				g.log.Error("worker did not finish what it had in hand; the log keeps it", "worker", u.name, "error", err)
+			}
+			return
+		}
+		wait := pause.NextBackOff()
+		g.log.Error("worker ended, starting it again", "worker", u.name, "error", err, "in", wait.Round(time.Millisecond))
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// safely turns a panic into an error, so that one worker's fault is not every worker's end.
+func safely(ctx context.Context, u unit) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return u.run(ctx)
+}
