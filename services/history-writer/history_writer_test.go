@@ -60,7 +60,9 @@ func (w *tester) until(h *parquet.History, what string, is func() bool) {
 		case <-deadline:
 			w.t.Errorf("not within 20 s: %s", what)
 			cancel()
-			<-ended
+			if err := <-ended; err != nil {
+				w.t.Error(err)
+			}
 			return
 		}
 	}

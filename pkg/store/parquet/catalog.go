@@ -1,7 +1,9 @@
 package parquet
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -78,20 +80,23 @@ func (h *History) removeDoomed(now time.Time) error {
 	for g := range h.catalog.readers {
 		oldest = min(oldest, g)
 	}
-	var free []string
+	var free []doomed
 	h.catalog.doomed = slices.DeleteFunc(h.catalog.doomed, func(d doomed) bool {
 		ready := d.generation <= oldest && now.Sub(d.since) >= max(h.cfg.Grace, 0)
 		if ready {
-			free = append(free, d.path)
+			free = append(free, d)
 		}
 		return ready
 	})
 	h.mu.Unlock()
-	for _, path := range free {
-		if err := h.cfg.FS.Remove(path); err != nil {
-			return fmt.Errorf("remove %s, which was replaced: %w", path, err) // Open removes it at the latest
+	for i, d := range free {
+		if err := h.cfg.FS.Remove(d.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			h.mu.Lock()
+			h.catalog.doomed = append(h.catalog.doomed, free[i:]...)
+			h.mu.Unlock()
+			return fmt.Errorf("remove %s, which was replaced: %w", d.path, err)
 		}
-		hour := filepath.Dir(path)
+		hour := filepath.Dir(d.path)
 		if h.cfg.FS.Remove(hour) == nil { // only where it is empty
 			_ = h.cfg.FS.Remove(filepath.Dir(hour))
 		}

@@ -2,8 +2,11 @@ package parquet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"maps"
 	"math"
 	"path/filepath"
 	"slices"
@@ -49,9 +52,12 @@ func (h *History) closeLoop(ctx context.Context) {
 			return
 		}
 		for pause := 100 * time.Millisecond; ; pause = min(2*pause, 10*time.Second) {
-			err := h.closeBatch(b)
+			err := h.closeBatch(ctx, b)
 			if err == nil {
 				break
+			}
+			if ctx.Err() != nil {
+				return
 			}
 			h.closeFailed(err)
 			if !rest(ctx, pause) {
@@ -133,13 +139,13 @@ func (h *History) closeFailed(err error) {
 }
 
 // closeBatch writes a batch into files, one an hour, and makes them count.
-func (h *History) closeBatch(b *batch) error {
+func (h *History) closeBatch(ctx context.Context, b *batch) error {
 	start := h.cfg.Now()
 	views := make([]view, len(b.segments))
 	for i, g := range b.segments {
 		views[i] = g.view()
 	}
-	files, err := h.writeViews(views, "close", b.number, h.cfg.HoursMax)
+	files, err := h.writeViews(ctx, views, "close", b.number, h.cfg.HoursMax)
 	if err != nil {
 		return fmt.Errorf("close %d rows: %w", b.rows, err)
 	}
@@ -151,9 +157,7 @@ func (h *History) closeBatch(b *batch) error {
 		}
 		return nil
 	}, func() {
-		for from, p := range b.progress {
-			h.durable[from] = p
-		}
+		maps.Copy(h.durable, b.progress)
 		h.bytes -= b.bytes
 		h.through, h.closing, h.failure = b.writes, nil, nil
 	})
@@ -166,7 +170,7 @@ func (h *History) closeBatch(b *batch) error {
 
 // writeViews puts the rows of views into one sorted file for each hour, at most hoursMax of them: the hours with the fewest
 // rows then share a file, which is split later. Nothing refers to the files yet; after an error they are those that are done.
-func (h *History) writeViews(views []view, kind string, number uint64, hoursMax int) ([]FileInfo, error) {
+func (h *History) writeViews(ctx context.Context, views []view, kind string, number uint64, hoursMax int) ([]FileInfo, error) {
 	hours := order(views)
 	if len(hours) > hoursMax {
 		hours = spread(hours, max(hoursMax, 1)-1)
@@ -175,6 +179,9 @@ func (h *History) writeViews(views []view, kind string, number uint64, hoursMax 
 	var files []FileInfo
 	var dirs []string
 	for _, hour := range hours {
+		if err := ctx.Err(); err != nil {
+			return files, err
+		}
 		info := FileInfo{Path: pathOf(kind, hour, number), Spread: hour.spread, Closed: telemetry.At(h.cfg.Now())}
 		path := filepath.Join(h.cfg.Dir, filepath.FromSlash(info.Path))
 		if err := h.writeSorted(path, views, hour.refs, &info); err != nil {
@@ -219,21 +226,27 @@ const writeRun = 512
 
 // writeRows writes what fill adds, which is sorted, into path in one step, and completes info.
 func (h *History) writeRows(path string, info *FileInfo, fill func(add func([]fileRow) error) error) error {
-	if err := h.cfg.FS.MkdirAll(filepath.Dir(path)); err != nil {
-		return fmt.Errorf("make %s: %w", filepath.Dir(path), err)
-	}
-	size, sum, err := writeFile(h.cfg.FS, path, func(w io.Writer) error {
-		out := pq.NewGenericWriter[fileRow](w, writerOptions(h.cfg.RowGroupRows)...)
-		err := fill(func(rows []fileRow) error {
-			info.note(rows)
-			_, err := out.Write(rows)
-			return err
-		})
-		if err != nil {
-			return err
+	write := func() (size int64, sum uint32, err error) {
+		if err := h.cfg.FS.MkdirAll(filepath.Dir(path)); err != nil {
+			return 0, 0, fmt.Errorf("make %s: %w", filepath.Dir(path), err)
 		}
-		return out.Close()
-	})
+		return writeFile(h.cfg.FS, path, func(w io.Writer) error {
+			out := pq.NewGenericWriter[fileRow](w, writerOptions(h.cfg.RowGroupRows)...)
+			err := fill(func(rows []fileRow) error {
+				info.note(rows)
+				_, err := out.Write(rows)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return out.Close()
+		})
+	}
+	size, sum, err := write()
+	if errors.Is(err, fs.ErrNotExist) && info.Rows == 0 { // the folder was empty and has just been removed
+		size, sum, err = write()
+	}
 	info.Bytes, info.CRC = size, sum
 	return err
 }

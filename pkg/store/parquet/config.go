@@ -19,7 +19,11 @@ type Config struct {
 	MemoryBytes int64         // limit of the rows in memory, beyond which Write waits; 256 MiB. Half of it makes a close.
 	HoursMax    int           // hours of one close that get files of their own; 64. The rest share one, split later.
 
-	RowGroupRows int           // 32,768: small enough that one device's day costs little, see docs
+	// RowGroupRows is the rows of a row group: 65,536. Measured with DuckDB over a day of 38 million rows of 1,000 devices in 24
+	// files, on an idle machine: one device's day 30 ms for its 38,400 rows, 13 ms as an aggregate, its hour 4 ms; with 32,768
+	// about twice that, since the footers grow, with 131,072 and small hours as well, since more is read in vain. Bloom
+	// filters and smaller pages gain nothing.
+	RowGroupRows int
 	MergeRows    int64         // rows at which a file is not merged any more; 8,388,608
 	MergeBytes   int64         // bytes at which a file is not merged any more; 256 MiB
 	MergeDelay   time.Duration // how long after its end an hour settles and is merged into few files; 5 min
@@ -57,7 +61,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.SegmentAge = cmp.Or(c.SegmentAge, time.Minute)
 	c.MemoryBytes = cmp.Or(c.MemoryBytes, 256<<20)
 	c.HoursMax = cmp.Or(c.HoursMax, 64)
-	c.RowGroupRows = cmp.Or(c.RowGroupRows, 32768)
+	c.RowGroupRows = cmp.Or(c.RowGroupRows, 65536)
 	c.MergeRows = cmp.Or(c.MergeRows, 8<<20)
 	c.MergeBytes = cmp.Or(c.MergeBytes, 256<<20)
 	c.MergeDelay = cmp.Or(c.MergeDelay, 5*time.Minute)

@@ -18,17 +18,19 @@ import (
 	"github.com/millrace/millrace/pkg/store/parquet"
 )
 
+const lifeWrites = 3
+
 // life is what the fault tests live through: writes, closes and merges of three hours. It ends at the first error.
 func life(ctx context.Context, cfg parquet.Config) error {
-	now := time.Now()
-	cfg.Now = func() time.Time { return now }
+	clock := newClock(time.Now())
+	cfg.Now = clock.Now
 	h, err := parquet.Open(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = h.Abandon() }()
-	for i := range uint64(5) {
-		rows := messages(int(i)*20, int(i)*20+20) //nolint:gosec // small
+	for i := range uint64(lifeWrites) {
+		rows := messages(int(i)*20, int(i)*20+20)
 		if err := h.Write(ctx, commit(0, i, i+1), rows); err != nil {
 			return err
 		}
@@ -36,7 +38,7 @@ func life(ctx context.Context, cfg parquet.Config) error {
 			return err
 		}
 	}
-	now = now.Add(time.Hour)
+	clock.turn(time.Hour)
 	return errors.Join(h.Maintain(ctx), h.Maintain(ctx))
 }
 
@@ -47,7 +49,7 @@ func TestACrashAtAnyStepLosesNothingAndDoublesNothing(t *testing.T) {
 	if err := life(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
-	if count.steps < 50 {
+	if count.steps < 40 {
 		t.Fatalf("only %d steps: the test does not reach what it is for", count.steps)
 	}
 	for _, half := range []bool{false, true} {
@@ -58,20 +60,21 @@ func TestACrashAtAnyStepLosesNothingAndDoublesNothing(t *testing.T) {
 }
 
 func crashAt(t *testing.T, at int, half bool) {
+	t.Helper()
 	cfg := config(t.TempDir())
 	cfg.FS = &faults{at: at, half: half, dead: true}
-	if err := life(t.Context(), cfg); err == nil && at < 50 {
+	if err := life(t.Context(), cfg); err == nil && at < 40 {
 		t.Fatal("the fault was not felt")
 	}
 	cfg.FS = nil
 	h := open(t, cfg)
 	through := progressOf(t, h)
-	wantOnce(t, readAll(t, h), 0, int(through)*20) //nolint:gosec // small
-	for i := through; i < 5; i++ {
-		write(t, h, commit(0, i, i+1), messages(int(i)*20, int(i)*20+20)) //nolint:gosec // small
+	wantOnce(t, readAll(t, h), 0, int(through)*20)
+	for i := through; i < lifeWrites; i++ {
+		write(t, h, commit(0, i, i+1), messages(int(i)*20, int(i)*20+20))
 	}
 	flush(t, h)
-	wantOnce(t, readAll(t, h), 0, 100)
+	wantOnce(t, readAll(t, h), 0, lifeWrites*20)
 	wantNoStrays(t, h, cfg.Dir)
 }
 
@@ -117,7 +120,7 @@ func TestADiskThatRefusesForAWhileCostsNothing(t *testing.T) {
 	h := open(t, cfg)
 	for i := range uint64(20) {
 		count.refuse(i%3 == 1)
-		write(t, h, commit(0, i, i+1), messages(int(i)*10, int(i)*10+10)) //nolint:gosec // small
+		write(t, h, commit(0, i, i+1), messages(int(i)*10, int(i)*10+10))
 		if err := h.Flush(t.Context()); (err != nil) != (i%3 == 1) {
 			t.Fatalf("flush %d: %v", i, err)
 		}
@@ -144,7 +147,7 @@ func victim(dir string) {
 	}
 	p, _, err := h.Progress(ctx, worker, bus.PartitionID{Topic: bus.Telemetry})
 	for i := p.Through.Seq; err == nil; i++ {
-		err = h.Write(ctx, commit(0, i, i+1), messages(int(i)*50, int(i)*50+50)) //nolint:gosec // small
+		err = h.Write(ctx, commit(0, i, i+1), messages(int(i)*50, int(i)*50+50))
 		if p, _, e := h.Progress(ctx, worker, bus.PartitionID{Topic: bus.Telemetry}); e == nil {
 			fmt.Println("on disk", p.Through.Seq)
 		}
@@ -160,13 +163,13 @@ func TestKill9LosesNothingThatProgressPromised(t *testing.T) {
 	dir := t.TempDir()
 	promised := uint64(0)
 	for round := range 6 {
-		promised = max(promised, killVictim(t, dir, promised+uint64(20*(round+1)))) //nolint:gosec // small
+		promised = max(promised, killVictim(t, dir, promised+uint64(20*(round+1))))
 		h := open(t, config(dir))
 		through := progressOf(t, h)
 		if through < promised {
 			t.Fatalf("files go through %d, and Progress had said %d", through, promised)
 		}
-		wantOnce(t, readAll(t, h), 0, int(through)*50) //nolint:gosec // small
+		wantOnce(t, readAll(t, h), 0, int(through)*50)
 		wantNoStrays(t, h, config(dir).Dir)
 		crash(t, h)
 		promised = through
@@ -176,7 +179,7 @@ func TestKill9LosesNothingThatProgressPromised(t *testing.T) {
 // killVictim runs victim until it says that enough is on disk, kills it and returns the last it said.
 func killVictim(t *testing.T, dir string, enough uint64) (said uint64) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$") //nolint:gosec // this test itself
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$")
 	cmd.Env = append(os.Environ(), victimDir+"="+dir)
 	out, err := cmd.StdoutPipe()
 	if err != nil {

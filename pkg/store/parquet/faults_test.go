@@ -25,7 +25,7 @@ type faults struct {
 }
 
 // step returns whether the step goes wrong, and whether it happens nevertheless.
-func (f *faults) step() (err error, happens bool) { //nolint:revive // the error is not an outcome of step
+func (f *faults) step() (err error, happens bool) {
 	f.mu.Lock()
 	held := f.held
 	f.mu.Unlock()
@@ -86,9 +86,12 @@ func (f *faults) Create(path string) (parquet.File, error) {
 func (f *faults) Rename(from, to string) error {
 	return f.do(func() error { return f.OS.Rename(from, to) })
 }
-func (f *faults) Remove(path string) error  { return f.do(func() error { return f.OS.Remove(path) }) }
+
+func (f *faults) Remove(path string) error { return f.do(func() error { return f.OS.Remove(path) }) }
+
 func (f *faults) MkdirAll(dir string) error { return f.do(func() error { return f.OS.MkdirAll(dir) }) }
-func (f *faults) SyncDir(dir string) error  { return f.do(func() error { return f.OS.SyncDir(dir) }) }
+
+func (f *faults) SyncDir(dir string) error { return f.do(func() error { return f.OS.SyncDir(dir) }) }
 
 type faultyFile struct {
 	parquet.File

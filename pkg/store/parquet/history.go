@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -68,6 +69,9 @@ func Open(ctx context.Context, cfg Config) (*History, error) {
 		return nil, err
 	}
 	if err := cfg.FS.MkdirAll(cfg.Dir); err != nil {
+		return nil, fmt.Errorf("history: open %s: %w", cfg.Dir, err)
+	}
+	if err := cfg.FS.MkdirAll(filepath.Dir(cfg.Manifest)); err != nil {
 		return nil, fmt.Errorf("history: open %s: %w", cfg.Dir, err)
 	}
 	unlock, err := lockDir(cfg.Dir)

@@ -95,7 +95,7 @@ func readFile(t *testing.T, path string) []store.MessageRow {
 func commit(number int, after, through uint64) store.Commit {
 	span := store.Span{Partition: bus.PartitionID{Topic: bus.Telemetry, Number: number}}
 	span.After.Seq, span.Through.Through.Seq = after, through
-	span.Through.Origins = bus.Origins{{Partition: int32(number), Position: bus.Position{Seq: through}}} //nolint:gosec // small
+	span.Through.Origins = bus.Origins{{Partition: int32(number), Position: bus.Position{Seq: through}}}
 	return store.Commit{Worker: worker, Spans: []store.Span{span}}
 }
 
@@ -141,6 +141,7 @@ func wantOnce(t *testing.T, rows []store.MessageRow, from, to int) {
 func TestHistoryKeepsItsPromises(t *testing.T) {
 	var harness func(t *testing.T, cfg parquet.Config) storetest.HistoryStore
 	harness = func(t *testing.T, cfg parquet.Config) storetest.HistoryStore {
+		t.Helper()
 		h := open(t, cfg)
 		return storetest.HistoryStore{
 			HistoryWriter: h,
@@ -201,7 +202,7 @@ func TestWritersAndReadersTogetherSeeEveryRowOnce(t *testing.T) {
 		wg.Go(func() {
 			for i := range writes {
 				first := (p*writes + i) * each
-				if err := h.Write(t.Context(), commit(p, uint64(i), uint64(i+1)), messages(first, first+each)); err != nil { //nolint:gosec // small
+				if err := h.Write(t.Context(), commit(p, uint64(i), uint64(i+1)), messages(first, first+each)); err != nil {
 					t.Error(err)
 				}
 			}
@@ -269,7 +270,7 @@ func TestMemoryIsBoundedWhileTheDiskRefuses(t *testing.T) {
 	var err error
 	n := uint64(0)
 	for ; err == nil && n < 1000; n++ {
-		err = h.Write(t.Context(), commit(0, n, n+1), messages(int(n)*100, int(n)*100+100)) //nolint:gosec // small
+		err = h.Write(t.Context(), commit(0, n, n+1), messages(int(n)*100, int(n)*100+100))
 	}
 	if !errors.Is(err, errDisk) {
 		t.Fatalf("after %d writes: %v, want the disk's refusal", n, err)
@@ -280,10 +281,10 @@ func TestMemoryIsBoundedWhileTheDiskRefuses(t *testing.T) {
 	}
 	disk.refuse(false)
 	eventually(t, "the same write is taken once the disk takes files", func() bool {
-		err := h.Write(t.Context(), commit(0, n, n+1), messages(int(n)*100, int(n)*100+100)) //nolint:gosec // small
+		err := h.Write(t.Context(), commit(0, n, n+1), messages(int(n)*100, int(n)*100+100))
 		return err == nil
 	})
-	wantOnce(t, readAll(t, h), 0, int(n+1)*100) //nolint:gosec // small
+	wantOnce(t, readAll(t, h), 0, int(n+1)*100)
 }
 
 func TestRowsThatNoFileCanHoldAreRefused(t *testing.T) {
@@ -309,10 +310,10 @@ func TestRowsThatNoFileCanHoldAreRefused(t *testing.T) {
 func TestFilesArePickedByDeviceAndTime(t *testing.T) {
 	h := open(t, config(t.TempDir()))
 	for d := range uint64(3) {
-		rows := messages(int(d)*100, int(d)*100+100) //nolint:gosec // small
+		rows := messages(int(d)*100, int(d)*100+100)
 		for i := range rows {
 			rows[i].DeviceID = fmt.Sprintf("house-%d", d)
-			rows[i].EventTime = telemetry.Time(d) * telemetry.Time(24*time.Hour) //nolint:gosec // small
+			rows[i].EventTime = telemetry.Time(d) * telemetry.Time(24*time.Hour)
 		}
 		write(t, h, commit(0, d, d+1), rows)
 		flush(t, h)
@@ -342,7 +343,7 @@ func TestFilesArePickedByDeviceAndTime(t *testing.T) {
 	}
 }
 
-func TestOneFolderIsOneProcesss(t *testing.T) {
+func TestOneFolderIsOneProcess(t *testing.T) {
 	cfg := config(t.TempDir())
 	h := open(t, cfg)
 	if _, err := parquet.Open(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "another process") {

@@ -16,7 +16,7 @@ func lockDir(dir string) (unlock func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil { //nolint:gosec // a descriptor is small
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return nil, errors.Join(fmt.Errorf("another process has it open: lock %s: %w", f.Name(), err), f.Close())
 	}
 	return f.Close, nil
@@ -28,6 +28,6 @@ func diskFree(dir string) (free, total uint64, err error) {
 	if err := syscall.Statfs(dir, &st); err != nil {
 		return 0, 0, fmt.Errorf("free space of %s: %w", dir, err)
 	}
-	size := uint64(st.Bsize)                                       //nolint:gosec,unconvert // its type differs between systems; never negative
+	size := uint64(st.Bsize)                                       //nolint:gosec // its type differs between systems; never negative
 	return uint64(st.Bavail) * size, uint64(st.Blocks) * size, nil //nolint:unconvert // as above
 }

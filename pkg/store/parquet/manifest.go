@@ -120,7 +120,7 @@ func (m *manifest) clone() *manifest {
 func (m *manifest) cover(s source, p bus.Progress) {
 	c := coverage{Worker: s.worker, Topic: s.partition.Topic, Partition: s.partition.Number, Through: p.Through.String()}
 	for _, o := range p.Origins {
-		c.Origins = append(c.Origins, originRecord{Partition: o.Partition, Position: o.Position.String()})
+		c.Origins = append(c.Origins, originRecord{Partition: o.Partition, Position: o.String()})
 	}
 	same := func(e coverage) bool { return e.Worker == c.Worker && e.Topic == c.Topic && e.Partition == c.Partition }
 	if i := slices.IndexFunc(m.Progress, same); i >= 0 {

@@ -327,7 +327,7 @@ func (h *History) split(ctx context.Context, inputs []FileInfo) error {
 			return err
 		}
 	}
-	files, err := h.writeViews([]view{g.view()}, "split", number, math.MaxInt)
+	files, err := h.writeViews(ctx, []view{g.view()}, "split", number, math.MaxInt)
 	if err != nil {
 		h.discard(files)
 		return err

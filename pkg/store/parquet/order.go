@@ -45,7 +45,7 @@ func order(views []view) []hourRows {
 			rows := views[v].chunks[c].rows
 			for r := range rows {
 				k := ranks[v][rows[r].series]
-				refs[at[k]] = ref{uint32(v), uint32(c), uint32(r)} //nolint:gosec // counts of rows in memory
+				refs[at[k]] = ref{uint32(v), uint32(c), uint32(r)}
 				at[k]++
 			}
 		}

@@ -162,9 +162,7 @@ func (r *fileReader) read(rows []fileRow) (n int, err error) {
 			return 0, io.EOF
 		}
 		r.leaveGroup()
-		if err := r.enterGroup(r.groups[0]); err != nil {
-			return 0, err
-		}
+		r.enterGroup(r.groups[0])
 		r.groups = r.groups[1:]
 	}
 	n = int(min(int64(len(rows)), r.left))
@@ -178,7 +176,7 @@ func (r *fileReader) read(rows []fileRow) (n int, err error) {
 	return n, nil
 }
 
-func (r *fileReader) enterGroup(g pq.RowGroup) error {
+func (r *fileReader) enterGroup(g pq.RowGroup) {
 	r.left = g.NumRows()
 	chunks := g.ColumnChunks()
 	for i, path := range g.Schema().Columns() {
@@ -189,7 +187,6 @@ func (r *fileReader) enterGroup(g pq.RowGroup) error {
 			r.cursor = append(r.cursor, &cursor{name: path[0], set: set, pages: chunks[i].Pages()})
 		}
 	}
-	return nil
 }
 
 // cursor reads one column of one row group.

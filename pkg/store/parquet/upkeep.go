@@ -13,6 +13,7 @@ import (
 
 // maintainLoop runs Maintain every MaintainEvery until ctx ends.
 func (h *History) maintainLoop(ctx context.Context) {
+	h.watchDisk()
 	for rest(ctx, h.cfg.MaintainEvery) {
 		if err := h.Maintain(ctx); err != nil && ctx.Err() == nil {
 			h.cfg.Log.Error("history: upkeep of the archive; it is tried again", "error", err)
