@@ -24,15 +24,15 @@ import (
 
 // Config is the whole configuration file. Each process reads the sections that concern it and knows the others by name.
 type Config struct {
-	Tenant   string            `yaml:"tenant" doc:"Tenant of every device."`
-	Data     string            `yaml:"data" doc:"Directory of everything that is kept: the log, the tables, the archive, the access file."`
-	HTTP     HTTPConfig        `yaml:"http" doc:"The HTTP listener of millrace run: sending, queries, live streams, the page."`
-	Access   AccessConfig      `yaml:"access" doc:"Who may send and ask."`
-	Insecure bool              `yaml:"insecure" doc:"Allow listeners off loopback without keys or TLS."`
-	Workers  []string          `yaml:"workers" doc:"Which workers run in this process; empty means all."`
-	Bus      connect.BusConfig `yaml:"bus" doc:"The durable log."`
-	DuckDB   DuckDBConfig      `yaml:"duckdb" doc:"The embedded tables and the SQL engine."`
-	History  HistoryConfig     `yaml:"history" doc:"History and the Parquet archive on disk."`
+	Tenant   string               `yaml:"tenant" doc:"Tenant of every device."`
+	Data     string               `yaml:"data" doc:"Directory of everything that is kept: the log, the tables, the archive, the access file."`
+	HTTP     HTTPConfig           `yaml:"http" doc:"The HTTP listener of millrace run: sending, queries, live streams, the page."`
+	Access   connect.AccessConfig `yaml:"access" doc:"Who may send and ask."`
+	Insecure bool                 `yaml:"insecure" doc:"Allow listeners off loopback without keys or TLS."`
+	Workers  []string             `yaml:"workers" doc:"Which workers run in this process; empty means all."`
+	Bus      connect.BusConfig    `yaml:"bus" doc:"The durable log."`
+	DuckDB   DuckDBConfig         `yaml:"duckdb" doc:"The embedded tables and the SQL engine."`
+	History  HistoryConfig        `yaml:"history" doc:"History and the Parquet archive on disk."`
 
 	Ingest         ingest.Config         `yaml:"ingest" doc:"The edge: MQTT and HTTP."`
 	Router         router.Config         `yaml:"router" doc:"Routes from the edge to topics, and reference data."`
@@ -48,12 +48,6 @@ type Config struct {
 type HTTPConfig struct {
 	Addr string     `yaml:"addr" doc:"host:port to listen on."`
 	TLS  listen.TLS `yaml:"tls" doc:"The listener's certificate; without one it speaks plain HTTP."`
-}
-
-// AccessConfig names the file of keys and tokens.
-type AccessConfig struct {
-	File     string `yaml:"file" doc:"File of hashed keys and tokens, edited by millrace token; empty means access.json in the data directory."`
-	Required bool   `yaml:"required" doc:"Ask for keys on loopback too. Off loopback they are always asked for, unless insecure."`
 }
 
 // DuckDBConfig is what the embedded engine may use.
@@ -119,14 +113,6 @@ func Workers() []string {
 // runs reports whether this process runs worker.
 func (c *Config) runs(worker string) bool {
 	return len(c.Workers) == 0 || slices.Contains(c.Workers, worker)
-}
-
-// accessFile returns the path of the access file.
-func (c *Config) accessFile() string {
-	if c.Access.File != "" {
-		return c.Access.File
-	}
-	return filepath.Join(c.Data, "access.json")
 }
 
 func (c *Config) archive() string { return filepath.Join(c.Data, "archive") }

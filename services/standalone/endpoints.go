@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/millrace/millrace/pkg/access"
+	"github.com/millrace/millrace/pkg/connect"
 )
 
 // Endpoints is where a running instance listens: the content of endpoints.json in its data directory, for scripts and
@@ -36,15 +37,14 @@ func (e Endpoints) remove(data string) { _ = os.Remove(filepath.Join(data, "endp
 
 // listeners returns what this process opens, for the check that nothing leaves loopback unguarded.
 func (c *Config) listeners() []access.Listener {
-	var all []access.Listener
-	add := func(key, addr string, tls bool) { all = append(all, access.Listener{Key: key, Addr: addr, TLS: tls}) }
-	add("http.addr", c.HTTP.Addr, c.HTTP.TLS.On())
+	all := []access.Listener{{Key: "http.addr", Addr: c.HTTP.Addr, TLS: c.HTTP.TLS.On()}}
 	if c.runs("ingest") {
-		add("ingest.mqtt.addr", c.Ingest.MQTT.Addr, false)
-		add("ingest.mqtt.tls.addr", c.Ingest.MQTT.TLS.Addr, true)
+		edge := c.Ingest
+		edge.HTTP.Addr = "" // mounted on the one listener
+		all = append(all, edge.Listeners()...)
 	}
-	if c.Bus.URL == "embedded" {
-		add("bus.listen", c.Bus.Listen, false)
+	if c.Bus.URL == connect.Embedded {
+		all = append(all, access.Listener{Key: "bus.listen", Addr: c.Bus.Listen})
 	}
 	return all
 }

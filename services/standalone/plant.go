@@ -74,23 +74,9 @@ func (p *plant) openData(context.Context) error {
 
 // openKeys checks every listener and follows the access file where one of them needs it.
 func (p *plant) openKeys(ctx context.Context) error {
-	_, err := os.Stat(p.cfg.accessFile())
-	exists := err == nil
-	needed := p.cfg.Access.Required
-	for _, l := range p.cfg.listeners() {
-		if err := access.CheckListener(l, exists, p.cfg.Insecure); err != nil {
-			return err
-		}
-		needed = needed || (l.Addr != "" && !access.Loopback(l.Addr) && !p.cfg.Insecure)
-	}
-	if !needed {
-		return nil
-	}
-	p.keys, err = access.Open(ctx, p.cfg.accessFile(), p.log, p.process.Now)
-	if err != nil {
-		return fmt.Errorf("access: %w", err)
-	}
-	return nil
+	var err error
+	p.keys, err = p.cfg.Access.Open(ctx, p.process, p.cfg.Data, p.cfg.Insecure, p.cfg.listeners())
+	return err
 }
 
 // openBus opens the log, within this process unless the configuration names a server.
