@@ -49,9 +49,18 @@ func TestAnOriginIsTakenOnceAndOnlyIfAboveTheLastOfItsPartition(t *testing.T) {
 		position  bus.Position
 		want      bool
 	}{
-		{3, at(5, 1), true}, {3, at(5, 1), false}, {3, at(5, 0), false}, {3, at(5, 2), true}, {3, at(4, 9), false},
-		{1, at(1, 0), true}, {7, at(1, 0), true}, {1, at(1, 0), false}, {3, at(6, 0), true}, {7, at(1, 1), true},
-		{1, bus.Position{}, true}, {1, bus.Position{}, true}, // unknown origins are always taken
+		{3, at(5, 1), true},
+		{3, at(5, 1), false},
+		{3, at(5, 0), false},
+		{3, at(5, 2), true},
+		{3, at(4, 9), false},
+		{1, at(1, 0), true},
+		{7, at(1, 0), true},
+		{1, at(1, 0), false},
+		{3, at(6, 0), true},
+		{7, at(1, 1), true},
+		{1, bus.Position{}, true},
+		{1, bus.Position{}, true}, // unknown origins are always taken
 	} {
 		if got := taken.Take(bus.Origin{Partition: c.partition, Position: c.position}); got != c.want {
 			t.Errorf("%d: %d %s: %v", i, c.partition, c.position, got)
@@ -71,7 +80,8 @@ func TestAnOriginIsTakenOnceAndOnlyIfAboveTheLastOfItsPartition(t *testing.T) {
 
 func progresses() []bus.Progress {
 	return []bus.Progress{
-		{}, {Through: at(1, 0)},
+		{},
+		{Through: at(1, 0)},
 		{Through: at(math.MaxUint64, math.MaxUint32), Origins: bus.Origins{{Partition: 0, Position: at(300, 2)}, {Partition: 1 << 20, Position: at(1, 1)}}},
 	}
 }

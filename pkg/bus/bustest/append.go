@@ -20,11 +20,11 @@ func readBack(t *testing.T, d Driver) {
 		{Value: []byte("d"), Origin: bus.Origin{Partition: 1023, Position: bus.Position{Seq: 1, Index: 1<<32 - 1}}},
 	}
 	for _, recs := range [][]bus.Record{want[:3], want[3:]} {
-		if err := log.Append(within(t), first, recs); err != nil {
+		if err := log.Append(within(t), firstPartition(), recs); err != nil {
 			t.Fatal(err)
 		}
 	}
-	got := read(t, partition(t, log, first), bus.Start{}, len(want))
+	got := read(t, partition(t, log, firstPartition()), bus.Start{}, len(want))
 	var before bus.Record
 	for i, r := range got {
 		if !bytes.Equal(r.Value, want[i].Value) || r.Origin != want[i].Origin {
@@ -45,13 +45,13 @@ func keepsNothing(t *testing.T, d Driver) {
 	recs := records("first")
 	for _, v := range []string{"first", "other"} {
 		copy(recs[0].Value, v)
-		if err := log.Append(within(t), first, recs); err != nil {
+		if err := log.Append(within(t), firstPartition(), recs); err != nil {
 			t.Fatal(err)
 		}
 	}
 	copy(recs[0].Value, "xxxxx")
 	recs[0] = bus.Record{}
-	if got := values(read(t, partition(t, log, first), bus.Start{}, 2)); got != "first other" {
+	if got := values(read(t, partition(t, log, firstPartition()), bus.Start{}, 2)); got != "first other" {
 		t.Errorf("got %q", got)
 	}
 }
@@ -59,15 +59,15 @@ func keepsNothing(t *testing.T, d Driver) {
 func equalRecordsAreTwo(t *testing.T, d Driver) {
 	log := open(t, d).Log
 	for range 3 {
-		mustAppend(t, log, first, "same", "same")
+		mustAppend(t, log, firstPartition(), "same", "same")
 	}
-	read(t, partition(t, log, first), bus.Start{}, 6)
+	read(t, partition(t, log, firstPartition()), bus.Start{}, 6)
 }
 
 func appendNothing(t *testing.T, d Driver) {
 	log := open(t, d).Log
-	mustAppend(t, log, first)
-	if end, err := partition(t, log, first).End(within(t)); err != nil || !end.IsZero() {
+	mustAppend(t, log, firstPartition())
+	if end, err := partition(t, log, firstPartition()).End(within(t)); err != nil || !end.IsZero() {
 		t.Errorf("the end is %s (%v)", end, err)
 	}
 }
@@ -80,10 +80,10 @@ func largeAppend(t *testing.T, d Driver) {
 	for i := range recs {
 		recs[i].Value = append(recs[i].Value, padding...)
 	}
-	if err := log.Append(within(t), first, recs); err != nil {
+	if err := log.Append(within(t), firstPartition(), recs); err != nil {
 		t.Fatal(err)
 	}
-	for i, r := range read(t, partition(t, log, first), bus.Start{}, n) {
+	for i, r := range read(t, partition(t, log, firstPartition()), bus.Start{}, n) {
 		if !bytes.Equal(r.Value, recs[i].Value) {
 			t.Fatalf("record %d is %.10q", i, r.Value)
 		}
@@ -97,7 +97,7 @@ func manyAppenders(t *testing.T, d Driver) {
 	for c := range callers {
 		wg.Go(func() {
 			for i := range each {
-				if err := log.Append(within(t), first, records(fmt.Sprintf("%d:%d", c, i))); err != nil {
+				if err := log.Append(within(t), firstPartition(), records(fmt.Sprintf("%d:%d", c, i))); err != nil {
 					t.Error(err)
 				}
 			}
@@ -105,7 +105,7 @@ func manyAppenders(t *testing.T, d Driver) {
 	}
 	wg.Wait()
 	var next [callers]int
-	for _, r := range read(t, partition(t, log, first), bus.Start{}, callers*each) {
+	for _, r := range read(t, partition(t, log, firstPartition()), bus.Start{}, callers*each) {
 		var c, i int
 		if _, err := fmt.Sscanf(string(r.Value), "%d:%d", &c, &i); err != nil || i != next[c] {
 			t.Fatalf("got %q, want number %d of its caller (%v)", r.Value, next[c], err)
@@ -117,13 +117,13 @@ func manyAppenders(t *testing.T, d Driver) {
 func tooLarge(t *testing.T, d Driver) {
 	log := open(t, d).Log
 	recs := []bus.Record{{Value: []byte("good")}, {Value: make([]byte, 32<<10+1)}}
-	if err := log.Append(within(t), first, recs); !errors.Is(err, bus.ErrTooLarge) {
+	if err := log.Append(within(t), firstPartition(), recs); !errors.Is(err, bus.ErrTooLarge) {
 		t.Errorf("Append returned %v", err)
 	}
-	if err := log.Append(within(t), first, []bus.Record{{Value: make([]byte, 32<<10)}}); err != nil {
+	if err := log.Append(within(t), firstPartition(), []bus.Record{{Value: make([]byte, 32<<10)}}); err != nil {
 		t.Errorf("a record of the largest size: %v", err)
 	}
-	read(t, partition(t, log, first), bus.Start{}, 1)
+	read(t, partition(t, log, firstPartition()), bus.Start{}, 1)
 }
 
 func unknownTopic(t *testing.T, d Driver) {
@@ -149,7 +149,7 @@ func full(t *testing.T, d Driver) {
 	taken := 0
 	fill := func() error {
 		for range 2*limit/size + 1 {
-			if err := log.Append(within(t), first, one); err != nil {
+			if err := log.Append(within(t), firstPartition(), one); err != nil {
 				return err
 			}
 			taken++
@@ -162,17 +162,17 @@ func full(t *testing.T, d Driver) {
 	if taken < limit/size*3/4 {
 		t.Errorf("the log was full after %d records", taken)
 	}
-	all := read(t, partition(t, log, first), bus.Start{}, taken)
+	all := read(t, partition(t, log, firstPartition()), bus.Start{}, taken)
 	withShare(t, log, "g", func(p bus.Partition) error {
 		return p.Commit(within(t), bus.Progress{Through: all[taken*3/4].Position})
 	})
 	before := taken
-	await(t, "room for a record", asSoonAs(within(t), func() bool { return log.Append(within(t), first, one) == nil }))
+	await(t, "room for a record", asSoonAs(within(t), func() bool { return log.Append(within(t), firstPartition(), one) == nil }))
 	taken++
 	if err := fill(); !errors.Is(err, bus.ErrFull) {
 		t.Fatalf("after reading, filling the log ended with %v after %d more records", err, taken-before)
 	}
-	rest := read(t, partition(t, log, first), bus.Start{Position: all[before*3/4].Position}, taken-before*3/4-1)
+	rest := read(t, partition(t, log, firstPartition()), bus.Start{Position: all[before*3/4].Position}, taken-before*3/4-1)
 	if rest[0].Position != all[before*3/4+1].Position {
 		t.Errorf("the first unread record is at %s, want %s", rest[0].Position, all[before*3/4+1].Position)
 	}

@@ -3,6 +3,7 @@ package bustest
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,7 +13,8 @@ import (
 // patience is how long anything may take before a test gives up.
 const patience = 60 * time.Second
 
-var first = bus.PartitionID{Topic: bus.Ingested}
+// firstPartition is the one that the tests use where one will do.
+func firstPartition() bus.PartitionID { return bus.PartitionID{Topic: bus.Ingested} }
 
 func open(t *testing.T, d Driver) Instance {
 	t.Helper()
@@ -71,14 +73,11 @@ func read(t *testing.T, p bus.Partition, start bus.Start, n int) []bus.Record {
 }
 
 func values(recs []bus.Record) string {
-	s := ""
+	s := make([]string, len(recs))
 	for i, r := range recs {
-		if i > 0 {
-			s += " "
-		}
-		s += string(r.Value)
+		s[i] = string(r.Value)
 	}
-	return s
+	return strings.Join(s, " ")
 }
 
 // await waits until done yields, and returns what it did.
@@ -104,7 +103,7 @@ func subscribe(ctx context.Context, log bus.Log, group string, own func(context.
 func withShare(t *testing.T, log bus.Log, group string, f func(p bus.Partition) error) {
 	t.Helper()
 	done := subscribe(within(t), log, group, func(ctx context.Context, s bus.Share) error {
-		if s.Number != first.Number {
+		if s.Number != firstPartition().Number {
 			<-ctx.Done()
 			return nil
 		}
@@ -112,7 +111,7 @@ func withShare(t *testing.T, log bus.Log, group string, f func(p bus.Partition) 
 			return err
 		}
 		return nil
-	}, first.Topic)
+	}, firstPartition().Topic)
 	if err := await(t, "the end of the subscription", done); err != nil {
 		t.Fatal(err)
 	}

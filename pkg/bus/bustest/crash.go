@@ -40,7 +40,7 @@ func crashKeepsAcknowledged(t *testing.T, d Driver) {
 		go func() {
 			defer func() { done <- struct{}{} }()
 			for n := 0; ; n++ { // until the crash
-				if i.Log.Append(ctx, first, records(fmt.Sprintf("%d:%d", a, n))) != nil {
+				if i.Log.Append(ctx, firstPartition(), records(fmt.Sprintf("%d:%d", a, n))) != nil {
 					return
 				}
 				acknowledged[a] = n + 1
@@ -74,7 +74,7 @@ func crashKeepsAcknowledged(t *testing.T, d Driver) {
 
 func readToEnd(t *testing.T, log bus.Log) []bus.Record {
 	t.Helper()
-	p := partition(t, log, first)
+	p := partition(t, log, firstPartition())
 	end, err := p.End(within(t))
 	if err != nil {
 		t.Fatal(err)
@@ -94,8 +94,8 @@ func readToEnd(t *testing.T, log bus.Log) []bus.Record {
 
 func crashKeepsCommits(t *testing.T, d Driver) {
 	i := open(t, d)
-	mustAppend(t, i.Log, first, "a", "b", "c")
-	recs := read(t, partition(t, i.Log, first), bus.Start{}, 3)
+	mustAppend(t, i.Log, firstPartition(), "a", "b", "c")
+	recs := read(t, partition(t, i.Log, firstPartition()), bus.Start{}, 3)
 	log := i.Log
 	for n, r := range recs {
 		withShare(t, log, "g", func(p bus.Partition) error { return p.Commit(within(t), bus.Progress{Through: r.Position}) })
@@ -140,7 +140,7 @@ func crashUnderWriter(t *testing.T, d Driver) {
 	go func() {
 		defer close(submitted)
 		for v := range n {
-			if err := w.Submit(within(t), first, fmt.Append(nil, v), bus.Origin{Position: bus.Position{Seq: uint64(v) + 1}}, &told); err != nil {
+			if err := w.Submit(within(t), firstPartition(), fmt.Append(nil, v), bus.Origin{Position: bus.Position{Seq: uint64(v) + 1}}, &told); err != nil {
 				t.Error(err)
 				return
 			}

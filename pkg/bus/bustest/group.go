@@ -14,8 +14,8 @@ import (
 
 func commits(t *testing.T, d Driver) {
 	i := open(t, d)
-	mustAppend(t, i.Log, first, "a", "b", "c")
-	recs := read(t, partition(t, i.Log, first), bus.Start{}, 3)
+	mustAppend(t, i.Log, firstPartition(), "a", "b", "c")
+	recs := read(t, partition(t, i.Log, firstPartition()), bus.Start{}, 3)
 	ahead := bus.Progress{Through: recs[1].Position, Origins: bus.Origins{{Partition: 3, Position: bus.Position{Seq: 5, Index: 6}}}}
 	expect := func(p bus.Partition, want bus.Progress) error {
 		got, ok, err := p.Committed(within(t))
@@ -97,13 +97,13 @@ func subscriptionEnds(t *testing.T, d Driver) {
 			return err
 		}
 		return nil
-	}, first.Topic)
+	}, firstPartition().Topic)
 	await(t, "a share", started)
 	cancel()
 	if err := await(t, "the end of the subscription", done); err != nil {
 		t.Error(err)
 	}
-	if err := log.Subscribe(ctx, "g", []string{first.Topic}, nil); err != nil {
+	if err := log.Subscribe(ctx, "g", []string{firstPartition().Topic}, nil); err != nil {
 		t.Errorf("with an ended context: %v", err)
 	}
 }
@@ -125,7 +125,7 @@ func ownFails(t *testing.T, d Driver) {
 		}
 		<-ctx.Done()
 		return nil
-	}, first.Topic)
+	}, firstPartition().Topic)
 	if err := await(t, "the end of the subscription", done); !errors.Is(err, fault) {
 		t.Errorf("Subscribe returned %v", err)
 	}
@@ -164,11 +164,11 @@ func handOver(t *testing.T, d Driver) {
 	}
 	ctx1, leave1 := context.WithCancel(within(t))
 	started1, started2 := make(chan int, 10), make(chan int, 10)
-	one := subscribe(ctx1, i.Log, "g", own("one", started1), first.Topic)
+	one := subscribe(ctx1, i.Log, "g", own("one", started1), firstPartition().Topic)
 	await(t, "a share", started1)
 	await(t, "a share", started1)
 	ctx2, leave2 := context.WithCancel(within(t))
-	two := subscribe(ctx2, i.Again(t), "g", own("two", started2), first.Topic)
+	two := subscribe(ctx2, i.Again(t), "g", own("two", started2), firstPartition().Topic)
 	leave1()
 	if err := await(t, "the end of the first member", one); err != nil {
 		t.Error(err)
@@ -185,10 +185,10 @@ func handOver(t *testing.T, d Driver) {
 
 func closing(t *testing.T, d Driver) {
 	log := open(t, d).Log
-	p := partition(t, log, first)
+	p := partition(t, log, firstPartition())
 	reading := make(chan error, 1)
 	started := make(chan struct{}, 10)
-	mustAppend(t, log, first, "a")
+	mustAppend(t, log, firstPartition(), "a")
 	go func() {
 		for _, err := range p.After(within(t), bus.Start{}) {
 			if err != nil {
@@ -203,7 +203,7 @@ func closing(t *testing.T, d Driver) {
 		started <- struct{}{}
 		<-ctx.Done()
 		return nil
-	}, first.Topic)
+	}, firstPartition().Topic)
 	for range 3 {
 		await(t, "the start", started)
 	}
@@ -216,7 +216,7 @@ func closing(t *testing.T, d Driver) {
 	if err := await(t, "the end of the subscription", done); !errors.Is(err, bus.ErrClosed) {
 		t.Errorf("Subscribe returned %v", err)
 	}
-	if err := log.Append(within(t), first, records("b")); !errors.Is(err, bus.ErrClosed) {
+	if err := log.Append(within(t), firstPartition(), records("b")); !errors.Is(err, bus.ErrClosed) {
 		t.Errorf("Append returned %v", err)
 	}
 	if err := log.Close(); err != nil {

@@ -11,10 +11,10 @@ import (
 
 func startAtPosition(t *testing.T, d Driver) {
 	log := open(t, d).Log
-	mustAppend(t, log, first, "a", "b", "c")
-	mustAppend(t, log, first, "d")
-	mustAppend(t, log, first, "e", "f")
-	p := partition(t, log, first)
+	mustAppend(t, log, firstPartition(), "a", "b", "c")
+	mustAppend(t, log, firstPartition(), "d")
+	mustAppend(t, log, firstPartition(), "e", "f")
+	p := partition(t, log, firstPartition())
 	all := read(t, p, bus.Start{}, 6)
 	for i, r := range all[:5] {
 		if got, want := values(read(t, p, bus.Start{Position: r.Position}, 5-i)), values(all[i+1:]); got != want {
@@ -25,9 +25,9 @@ func startAtPosition(t *testing.T, d Driver) {
 
 func startAtTime(t *testing.T, d Driver) {
 	log := open(t, d).Log
-	p := partition(t, log, first)
+	p := partition(t, log, firstPartition())
 	for _, v := range []string{"a", "b", "c"} {
-		mustAppend(t, log, first, v)
+		mustAppend(t, log, firstPartition(), v)
 		<-time.After(2 * time.Millisecond) // so that the times differ, whatever the grain of the log's clock
 	}
 	all := read(t, p, bus.Start{}, 3)
@@ -43,11 +43,11 @@ func startAtTime(t *testing.T, d Driver) {
 
 func startAtNewest(t *testing.T, d Driver) {
 	log := open(t, d).Log
-	p := partition(t, log, first)
+	p := partition(t, log, firstPartition())
 	fromEmpty := p.After(within(t), bus.Start{Newest: true})
-	mustAppend(t, log, first, "old")
+	mustAppend(t, log, firstPartition(), "old")
 	seq := p.After(within(t), bus.Start{Newest: true})
-	mustAppend(t, log, first, "new")
+	mustAppend(t, log, firstPartition(), "new")
 	for name, c := range map[string]struct {
 		seq  func(func(bus.Batch, error) bool)
 		want string
@@ -63,8 +63,8 @@ func startAtNewest(t *testing.T, d Driver) {
 
 func startAhead(t *testing.T, d Driver) {
 	log := open(t, d).Log
-	mustAppend(t, log, first, "a")
-	p := partition(t, log, first)
+	mustAppend(t, log, firstPartition(), "a")
+	p := partition(t, log, firstPartition())
 	end, err := p.End(within(t))
 	if err != nil {
 		t.Fatal(err)
@@ -83,7 +83,7 @@ func waitAtEnd(t *testing.T, d Driver) {
 	ctx, cancel := context.WithCancel(within(t))
 	defer cancel()
 	got, done := make(chan string), make(chan error, 1)
-	p := partition(t, log, first)
+	p := partition(t, log, firstPartition())
 	go func() {
 		defer close(done)
 		for batch, err := range p.After(ctx, bus.Start{}) {
@@ -97,7 +97,7 @@ func waitAtEnd(t *testing.T, d Driver) {
 		}
 	}()
 	for _, v := range []string{"a", "b", "c"} {
-		mustAppend(t, log, first, v)
+		mustAppend(t, log, firstPartition(), v)
 		if r := await(t, "the record", got); r != v {
 			t.Errorf("got %q, want %q", r, v)
 		}
@@ -113,9 +113,9 @@ func waitAtEnd(t *testing.T, d Driver) {
 
 func batchIsCallers(t *testing.T, d Driver) {
 	log := open(t, d).Log
-	mustAppend(t, log, first, "a", "b")
-	mustAppend(t, log, first, "c")
-	p := partition(t, log, first)
+	mustAppend(t, log, firstPartition(), "a", "b")
+	mustAppend(t, log, firstPartition(), "c")
+	p := partition(t, log, firstPartition())
 	kept := read(t, p, bus.Start{}, 3)
 	for i := range kept {
 		kept[i].Value = append(kept[i].Value[:0], 'x', 'y')
@@ -132,9 +132,9 @@ func stopAndGoOn(t *testing.T, d Driver) {
 	log := open(t, d).Log
 	want := numbered(0, 30)
 	for _, v := range want {
-		mustAppend(t, log, first, v)
+		mustAppend(t, log, firstPartition(), v)
 	}
-	p := partition(t, log, first)
+	p := partition(t, log, firstPartition())
 	var at bus.Position
 	var got []bus.Record
 	for len(got) < len(want) {
@@ -153,11 +153,11 @@ func stopAndGoOn(t *testing.T, d Driver) {
 
 func end(t *testing.T, d Driver) {
 	log := open(t, d).Log
-	p := partition(t, log, first)
+	p := partition(t, log, firstPartition())
 	if at, err := p.End(within(t)); err != nil || !at.IsZero() {
 		t.Errorf("of an empty partition: %s, %v", at, err)
 	}
-	mustAppend(t, log, first, "a", "b", "c")
+	mustAppend(t, log, firstPartition(), "a", "b", "c")
 	recs := read(t, p, bus.Start{}, 3)
 	if at, err := p.End(within(t)); err != nil || at != recs[2].Position {
 		t.Errorf("got %s, %v, want %s", at, err, recs[2].Position)
@@ -166,8 +166,8 @@ func end(t *testing.T, d Driver) {
 
 func commitOutside(t *testing.T, d Driver) {
 	log := open(t, d).Log
-	mustAppend(t, log, first, "a")
-	p := partition(t, log, first)
+	mustAppend(t, log, firstPartition(), "a")
+	p := partition(t, log, firstPartition())
 	if err := p.Commit(within(t), bus.Progress{Through: read(t, p, bus.Start{}, 1)[0].Position}); err == nil {
 		t.Error("no error")
 	}

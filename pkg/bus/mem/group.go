@@ -62,12 +62,14 @@ func (l *Log) join(ctx context.Context, name string, topics []string, own ownFun
 	life, leave := context.WithCancel(ctx)
 	defer leave()
 	m := &member{log: l, group: l.disk.group(name), name: name, topics: slices.Clone(topics), own: own, ctx: life, leave: leave}
+	//nolint:contextcheck // a share's owner may be another member, and each has its own call's context
 	m.group.change(func() { m.group.members = append(m.group.members, m) })
 	select {
 	case <-life.Done():
 	case <-l.down:
 		leave()
 	}
+	//nolint:contextcheck // as above
 	m.group.change(func() { m.group.members = slices.DeleteFunc(m.group.members, func(o *member) bool { return o == m }) })
 	m.running.Wait()
 	if m.err != nil {
@@ -165,7 +167,7 @@ func (g *group) give(number int, m *member) {
 		if ended {
 			m.leave()
 		}
-		g.change(func() {
+		g.change(func() { //nolint:contextcheck // the next owner has a context of its own
 			g.claims[number] = claim{}
 			if ended {
 				g.members = slices.DeleteFunc(g.members, func(o *member) bool { return o == m })

@@ -52,7 +52,7 @@ func (p *partition) append(l *Log, recs []bus.Record) error {
 	values := make([]byte, 0, size)
 	for i := range recs {
 		values = append(values, recs[i].Value...)
-		p.last = bus.Position{Seq: p.seq, Index: uint32(i)} //nolint:gosec // an append has fewer than 2^32 records
+		p.last = bus.Position{Seq: p.seq, Index: uint32(i)}
 		p.recs = append(p.recs, bus.Record{
 			Position: p.last, Origin: recs[i].Origin, Time: p.time,
 			Value: values[len(values)-len(recs[i].Value) : len(values) : len(values)],

@@ -128,7 +128,7 @@ func classify(err error) error {
 	if !errors.As(err, &api) {
 		return err
 	}
-	switch api.ErrorCode {
+	switch int(api.ErrorCode) {
 	case codeMessageTooLarge:
 		return fmt.Errorf("%w: %w", bus.ErrTooLarge, err)
 	case codeInsufficientResources, codeStorageExceeded:

@@ -26,7 +26,7 @@ const (
 
 // EmbeddedConfig says where the embedded server keeps its data and who may connect.
 type EmbeddedConfig struct {
-	Dir  string // the server's own; created where it is missing
+	Dir  string // the server's own, locked while it runs; created where it is missing
 	Addr string // where clients may connect, "host:port" with port 0 for any; "" for nobody but this process
 	TLS  *tls.Config
 	// Authorize decides about a client that connects to Addr with the user, password and token that it gave, and says what it
@@ -47,6 +47,7 @@ type Access struct {
 type Server struct {
 	srv      *server.Server
 	password string
+	unlock   func()
 }
 
 // Embedded starts a server and returns when it is ready. ctx limits the start only. It handles no signals; the caller ends it
@@ -60,7 +61,11 @@ func Embedded(ctx context.Context, cfg EmbeddedConfig) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the embedded NATS server: %w", err)
 	}
+	if s.unlock, err = lockDir(cfg.Dir); err != nil {
+		return nil, fmt.Errorf("start the embedded NATS server: %w", err)
+	}
 	if s.srv, err = server.NewServer(opts); err != nil {
+		s.unlock()
 		return nil, fmt.Errorf("start the embedded NATS server: %w", err)
 	}
 	bridge := &serverLog{log: cfg.Log.With("part", "nats-server")}
@@ -154,6 +159,7 @@ func (s *Server) Connect() (*nats.Conn, error) {
 func (s *Server) Shutdown() {
 	s.srv.Shutdown()
 	s.srv.WaitForShutdown()
+	s.unlock()
 }
 
 // gate asks Authorize, except for this process's own connections.

@@ -2,8 +2,12 @@ package nats_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
+	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -108,7 +112,7 @@ func TestAClientMayDoWhatAuthorizeSaysAndNoMore(t *testing.T) {
 }
 
 func TestAnEmbeddedServerThatCannotStartSaysWhy(t *testing.T) {
-	taken, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test's own listener
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,6 +134,77 @@ func TestAnEmbeddedServerThatCannotStartSaysWhy(t *testing.T) {
 		}
 		if err == nil {
 			server.Shutdown()
+		}
+	}
+}
+
+func TestASecondServerOnTheSameDirectoryIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	server, err := nats.Embedded(t.Context(), nats.EmbeddedConfig{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nats.Embedded(t.Context(), nats.EmbeddedConfig{Dir: dir}); err == nil || !strings.Contains(err.Error(), "another process uses it") {
+		t.Errorf("the second: %v", err)
+	}
+	server.Shutdown()
+	server, err = nats.Embedded(t.Context(), nats.EmbeddedConfig{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Shutdown()
+}
+
+func TestWithTLSTheNetworkNeedsItAndThisProcessDoesNot(t *testing.T) {
+	https := httptest.NewTLSServer(nil) // for its certificate
+	defer https.Close()
+	server, err := nats.Embedded(t.Context(), nats.EmbeddedConfig{
+		Dir: t.TempDir(), Addr: "127.0.0.1:0", TLS: &tls.Config{Certificates: https.TLS.Certificates, MinVersion: tls.VersionTLS13},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Shutdown()
+	ours, err := server.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(https.Certificate())
+	theirs, err := natsgo.Connect(server.Addr(), natsgo.Secure(&tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := theirs.TLSConnectionState(); err != nil {
+		t.Error(err)
+	}
+	theirs.Close()
+	if conn, err := natsgo.Connect(strings.Replace(server.Addr(), "tls://", "nats://", 1)); err == nil {
+		conn.Close()
+		t.Error("connected without the certificate's root")
+	}
+}
+
+func BenchmarkOpen(b *testing.B) {
+	server, err := nats.Embedded(b.Context(), nats.EmbeddedConfig{Dir: b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer server.Shutdown()
+	for n := 0; b.Loop(); n++ {
+		for _, what := range []string{"create", "reopen"} {
+			began := time.Now()
+			conn, err := server.Connect()
+			if err != nil {
+				b.Fatal(err)
+			}
+			log, err := nats.Open(b.Context(), nats.Config{Conn: conn, Synced: true, Prefix: "N" + strconv.Itoa(n), Now: time.Now})
+			if err := errors.Join(err, log.Close()); err != nil {
+				b.Fatal(err)
+			}
+			conn.Close()
+			b.ReportMetric(float64(time.Since(began).Milliseconds()), "ms/"+what)
 		}
 	}
 }

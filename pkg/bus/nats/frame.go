@@ -60,7 +60,7 @@ func ParseFrame(dst []bus.Record, frame []byte) ([]bus.Record, error) {
 	}
 	for i := uint64(0); i < n && !c.fault; i++ {
 		dst = append(dst, bus.Record{
-			Position: bus.Position{Index: uint32(i)}, //nolint:gosec // bounded by the length of frame
+			Position: bus.Position{Index: uint32(i)},
 			Origin:   c.origin(),
 			Value:    c.value(),
 		})

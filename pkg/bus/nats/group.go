@@ -2,6 +2,7 @@ package nats
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -29,16 +30,19 @@ func (l *Log) subscribe(ctx context.Context, group string, topics []string, own 
 	}
 	life, leave := context.WithCancel(ctx)
 	defer leave()
-	defer context.AfterFunc(l.life, leave)()
+	defer context.AfterFunc(l.life, leave)() //nolint:contextcheck // Close ends it, whatever ctx says
 	if err := l.join(life, group, topics); err != nil {
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // the caller ended it
+			return nil
 		}
 		return err
 	}
 	var first error
 	for life.Err() == nil {
-		held := l.acquire(life, group)
+		held, err := l.acquire(life, group)
+		if err != nil {
+			return errors.Join(first, err)
+		}
 		if held == nil {
 			break
 		}
@@ -54,7 +58,7 @@ func (l *Log) subscribe(ctx context.Context, group string, topics []string, own 
 	if first != nil || ctx.Err() != nil {
 		return first
 	}
-	return l.fault()
+	return l.fault() // closed
 }
 
 // join makes the group known, so that the trimmer keeps what it has not read.

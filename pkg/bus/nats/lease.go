@@ -3,6 +3,7 @@ package nats
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -23,20 +24,24 @@ type lease struct {
 	renewed  time.Time
 }
 
-// acquire waits until the group has no owner and makes this process the owner. It returns nil when ctx has ended.
-func (l *Log) acquire(ctx context.Context, group string) *lease {
+// acquire waits until the group has no owner and makes this process the owner. It returns nil when ctx has ended,
+// and an error only when the connection was closed for good.
+func (l *Log) acquire(ctx context.Context, group string) (*lease, error) {
 	held := &lease{log: l, key: keyToken(group)}
 	for told := false; ; {
 		err := held.create(ctx)
 		if err == nil {
-			return held
+			return held, nil
+		}
+		if errors.Is(err, nats.ErrConnectionClosed) && ctx.Err() == nil && l.fault() == nil {
+			return nil, fmt.Errorf("ask for the lease: %w", err)
 		}
 		if !told && !changedByOther(err) && ctx.Err() == nil {
 			told = true // once, not four times a second
 			l.cfg.Log.Warn("cannot ask for the lease of a group; trying on", "group", group, "error", err)
 		}
 		if !pause(ctx, acquireEvery) {
-			return nil
+			return nil, nil
 		}
 	}
 }

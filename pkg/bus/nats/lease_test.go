@@ -2,6 +2,7 @@ package nats_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -55,11 +56,13 @@ func TestAMemberTakesOverWithinTheLeaseAfterTheOwnerLostItsConnectionAndTheOwner
 	conn.Close()
 	within(t, "the second owner", two.started)
 	within(t, "the end of the first owner", one.ended)
+	eventually(t, "the end of the first subscription", func() bool { return len(one.done) == 1 })
 	cancel()
-	for _, m := range []member{one, two} {
-		if err := within(t, "the end of a subscription", m.done); err != nil {
-			t.Error(err)
-		}
+	if err := within(t, "the end of the second subscription", two.done); err != nil {
+		t.Error(err)
+	}
+	if err := within(t, "the end of the first subscription", one.done); !errors.Is(err, natsgo.ErrConnectionClosed) {
+		t.Errorf("Subscribe on a connection that was closed for good returned %v", err)
 	}
 }
 

@@ -78,7 +78,7 @@ func (l *Log) open(ctx context.Context) error {
 		}
 		l.conn = conn
 	}
-	l.link.reset(l.life)
+	l.link.reset(l.life) //nolint:contextcheck // ctx limits the opening only
 	changed := l.conn.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED)
 	l.running.Go(func() { l.watchLink(changed) })
 	js, err := jetstream.New(l.conn, jetstream.WithDefaultTimeout(requestTimeout))

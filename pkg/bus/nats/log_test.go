@@ -139,7 +139,8 @@ func TestALostConnectionFailsAnAppendAtOnceAndBreaksAReaderWhoThenGoesOn(t *test
 	wanted(false)
 	wanted(true)
 	cancel()
-	for range got { //nolint:revive // until the reader has ended
+	for range got {
+		continue // until the reader has ended
 	}
 }
 

@@ -34,8 +34,7 @@ func register[C prometheus.Collector](registry prometheus.Registerer, c C) C {
 		return c
 	}
 	err := registry.Register(c)
-	var already prometheus.AlreadyRegisteredError
-	if errors.As(err, &already) {
+	if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
 		if same, ok := already.ExistingCollector.(C); ok {
 			return same
 		}

@@ -77,12 +77,12 @@ func (v *view) read(ctx context.Context, start bus.Start, yield func(bus.Batch) 
 	}
 	defer msgs.Stop()
 	defer context.AfterFunc(ctx, msgs.Stop)()
-	defer context.AfterFunc(link, msgs.Stop)()
+	defer context.AfterFunc(link, msgs.Stop)() //nolint:contextcheck // the connection ends it, whatever ctx says
 
 	for delivered := uint64(1); ; delivered++ {
 		msg, err := msgs.Next()
 		if err != nil {
-			return errors.Join(context.Cause(link), err)
+			return errors.Join(context.Cause(link), err) //nolint:contextcheck // only why it ended
 		}
 		meta, err := msg.Metadata()
 		if err != nil {
@@ -184,7 +184,7 @@ func (v *view) end(ctx context.Context) (bus.Position, error) {
 	}
 	recs, err := ParseFrame(nil, msg.Data)
 	if err != nil || len(recs) == 0 {
-		return bus.Position{Seq: seq}, nil //nolint:nilerr // a foreign message is one record
+		return bus.Position{Seq: seq}, nil // a foreign message is one record
 	}
 	return bus.Position{Seq: seq, Index: recs[len(recs)-1].Position.Index}, nil
 }

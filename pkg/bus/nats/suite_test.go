@@ -62,7 +62,7 @@ func startProcess(t *testing.T) *process {
 
 func (p *process) start(t *testing.T) {
 	t.Helper()
-	p.cmd = exec.Command(os.Args[0]) //nolint:gosec,noctx // this test binary; killed by the cleanup
+	p.cmd = exec.Command(os.Args[0]) // this test binary
 	p.cmd.Env = append(os.Environ(), serveVariable+"="+p.dir+"|"+strings.TrimPrefix(p.url, "nats://"))
 	p.cmd.Stderr = os.Stderr
 	if _, err := p.cmd.StdinPipe(); err != nil {
@@ -106,6 +106,7 @@ func openLog(t *testing.T, cfg nats.Config) *nats.Log {
 
 func TestContract(t *testing.T) {
 	bustest.Run(t, bustest.Driver{Open: func(t *testing.T, o bustest.Options) bustest.Instance {
+		t.Helper()
 		server := startProcess(t)
 		cfg := nats.Config{URL: server.url, Partitions: o.Partitions, RecordBytesMax: o.RecordBytesMax, Lease: time.Second, Trim: true}
 		cfg.FrameBytesMax = o.RecordBytesMax * 2

@@ -84,12 +84,12 @@ func (l *Log) readByAll(ctx context.Context) (map[bus.PartitionID]uint64, error)
 	for id := range l.parts {
 		read[id] = unlimited
 	}
-	keys, err := l.positions.ListKeys(ctx)
+	keys, err := l.positionKeys(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list the groups: %w", err)
 	}
 	seen := map[string]bool{}
-	for key := range keys.Keys() {
+	for _, key := range keys {
 		id, ok := l.partitionOfKey(key)
 		if !ok {
 			continue
@@ -103,9 +103,6 @@ func (l *Log) readByAll(ctx context.Context) (map[bus.PartitionID]uint64, error)
 		// The frame of the position itself may have more to read.
 		read[id] = min(read[id], max(progress.Through.Seq, 1)-1)
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, err // the list was cut short, and a group may be missing
-	}
 	for topic, groups := range l.cfg.Readers {
 		for _, group := range groups {
 			for n := range l.cfg.Partitions {
@@ -117,6 +114,18 @@ func (l *Log) readByAll(ctx context.Context) (map[bus.PartitionID]uint64, error)
 		}
 	}
 	return read, nil
+}
+
+func (l *Log) positionKeys(ctx context.Context) ([]string, error) {
+	lister, err := l.positions.ListKeys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var keys []string
+	for key := range lister.Keys() {
+		keys = append(keys, key)
+	}
+	return keys, ctx.Err() // when it ended, the list may be short of a group
 }
 
 // partitionOfKey returns the partition that commitKey put into key; ok is false for one that this log does not have.
