@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -19,7 +20,8 @@ type Config struct {
 	MemoryLimit int64
 	// TempLimit is how many bytes of TempDir queries may fill; 0 means 10 GiB.
 	TempLimit int64
-	// Threads is how many threads all queries and writes share; 0 means one for each processor.
+	// Threads is how many threads all queries and writes share, beside those that call; 0 means half the processors. More makes large queries quicker and small commits dearer: DuckDB spins while another of its threads works
+	// (a commit of 100 rows took 2.1 ms of CPU with one thread and 4.9 ms with two, on two processors).
 	Threads int
 	// CheckpointBytes is the size of the write-ahead log at which it is moved into the file; 0 means 64 MiB. More means
 	// fewer stalls and a longer recovery.
@@ -62,6 +64,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.MemoryLimit = orDefault(c.MemoryLimit, 2<<30)
 	c.TempLimit = orDefault(c.TempLimit, 10<<30)
 	c.CheckpointBytes = orDefault(c.CheckpointBytes, 64<<20)
+	c.Threads = orDefault(c.Threads, max(1, runtime.GOMAXPROCS(0)/2))
 	c.Queries = orDefault(c.Queries, 4)
 	c.QueryWait = orDefault(c.QueryWait, 5*time.Second)
 	if c.Log == nil {

@@ -131,14 +131,12 @@ func (db *DB) limit(ctx context.Context, c *sql.Conn) error {
 		fmt.Sprintf("SET GLOBAL memory_limit = '%dB'", db.cfg.MemoryLimit),
 		fmt.Sprintf("SET GLOBAL max_temp_directory_size = '%dB'", db.cfg.TempLimit),
 		fmt.Sprintf("SET GLOBAL checkpoint_threshold = '%dB'", db.cfg.CheckpointBytes),
+		fmt.Sprintf("SET GLOBAL threads = %d", db.cfg.Threads),
 		"SET GLOBAL temp_directory = " + quote(db.cfg.TempDir),
 		"SET GLOBAL parquet_metadata_cache = true", // a footer is read once, not once a query
 		"SET GLOBAL autoinstall_known_extensions = false",
 		"SET GLOBAL autoload_known_extensions = false",
 		"SET GLOBAL allow_community_extensions = false",
-	}
-	if db.cfg.Threads > 0 {
-		settings = append(settings, fmt.Sprintf("SET GLOBAL threads = %d", db.cfg.Threads))
 	}
 	return execAll(ctx, c, settings)
 }
