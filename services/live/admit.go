@@ -1,0 +1,35 @@
+package live
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/millrace/millrace/pkg/access"
+)
+
+type credentialKey struct{}
+
+// admit lets a request pass whose token has the scope, and notes whose it is.
+func (l *Live) admit(r *http.Request, scope access.Scope) (*http.Request, error) {
+	if l.deps.Auth == nil || scope == "" {
+		return r, nil
+	}
+	secret := bearer(r)
+	if secret == "" {
+		return r, &fault{code: http.StatusUnauthorized, text: "this needs a token: send the header Authorization: Bearer <token>; `millrace token create` makes one"}
+	}
+	c, err := l.deps.Auth.Authenticate(secret)
+	if err != nil {
+		return r, &fault{code: http.StatusUnauthorized, text: "the token is not valid"}
+	}
+	if !c.May(scope) {
+		return r, &fault{code: http.StatusForbidden, text: "the token does not have the scope " + string(scope)}
+	}
+	return r.WithContext(context.WithValue(r.Context(), credentialKey{}, c)), nil
+}
+
+// credential returns whose request it is, nil where nobody is asked.
+func credential(ctx context.Context) *access.Credential {
+	c, _ := ctx.Value(credentialKey{}).(*access.Credential)
+	return c
+}

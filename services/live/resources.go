@@ -1,0 +1,171 @@
+package live
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/millrace/millrace/pkg/telemetry"
+)
+
+func devicesListing() *listing {
+	return &listing{
+		name: "devices", table: "devices",
+		columns: []column{
+			{"tenant", plain}, {"device_id", plain}, {"device_type", plain}, {"connected", number}, {"connected_since", moment}, {"first_seen", moment}, {"last_seen", moment},
+			{"disconnected_at", moment}, {"disconnect_reason", plain}, {"address", plain}, {"client_id", plain}, {"protocol", plain}, {"credential", plain},
+		},
+		order: []column{{"tenant", plain}, {"device_id", plain}},
+	}
+}
+
+// devices answers GET /v1/devices.
+func (l *Live) devices(w http.ResponseWriter, r *http.Request) error {
+	p, c := l.query(r), &where{}
+	c.equal("tenant", p.text("tenant"))
+	c.equal("device_id", p.text("device"))
+	c.equal("device_type", p.text("type"))
+	switch p.oneOf("connected", "true", "false") {
+	case "true":
+		c.add("connected")
+	case "false":
+		c.add("NOT connected")
+	}
+	return l.list(w, r, p, devicesListing(), c)
+}
+
+func stateColumns() []column {
+	return []column{
+		{"tenant", plain}, {"device_id", plain}, {"device_type", plain}, {"channel_key", plain}, {"channel_type", plain}, {"channel_value", plain}, {"value", number},
+		{"event_time", moment}, {"ingest_time", moment}, {"message_id", plain},
+	}
+}
+
+func stateListing() *listing {
+	return &listing{
+		name: "state", table: "device_state", columns: stateColumns(),
+		order: []column{{"tenant", plain}, {"device_id", plain}, {"channel_key", plain}},
+	}
+}
+
+// state answers GET /v1/state, of all devices.
+func (l *Live) state(w http.ResponseWriter, r *http.Request) error {
+	p, c := l.query(r), &where{}
+	c.equal("tenant", p.text("tenant"))
+	c.equal("device_id", p.text("device"))
+	c.equal("device_type", p.text("type"))
+	c.equal("channel_key", p.text("channel"))
+	return l.list(w, r, p, stateListing(), c)
+}
+
+// deviceState answers GET /v1/devices/{id}/state.
+func (l *Live) deviceState(w http.ResponseWriter, r *http.Request) error {
+	id, err := deviceInPath(r)
+	if err != nil {
+		return err
+	}
+	p, c := l.query(r), &where{}
+	c.equal("device_id", id)
+	c.equal("tenant", p.text("tenant"))
+	c.equal("channel_key", p.text("channel"))
+	return l.list(w, r, p, stateListing(), c)
+}
+
+// messages answers GET /v1/devices/{id}/messages.
+func (l *Live) messages(w http.ResponseWriter, r *http.Request) error {
+	id, err := deviceInPath(r)
+	if err != nil {
+		return err
+	}
+	p, c := l.query(r), &where{}
+	c.equal("device_id", id)
+	c.equal("tenant", p.text("tenant"))
+	c.equal("channel_key", p.text("channel"))
+	c.equal("kind", p.oneOf("kind", "channel", "event"))
+	c.between("event_time", p)
+	return l.list(w, r, p, &listing{
+		name: "messages", table: "device_messages",
+		columns: append(stateColumns(), []column{
+			{"kind", plain}, {"device_time", moment}, {"properties", embedded}, {"attributes", embedded}, {"source", plain}, {"credential", plain},
+			{"codec", plain}, {"origin_partition", whole}, {"origin_position", whole},
+		}...),
+		order:      []column{{"event_time", moment}, {"origin_partition", whole}, {"origin_position", whole}},
+		descending: true,
+	}, c)
+}
+
+// aggregates answers GET /v1/aggregates.
+func (l *Live) aggregates(w http.ResponseWriter, r *http.Request) error {
+	p, c := l.query(r), &where{}
+	c.equal("tenant", p.text("tenant"))
+	c.equal("device_id", p.text("device"))
+	c.equal("channel_key", p.text("channel"))
+	if length, ok := p.window("window"); ok {
+		c.add("window_length_ns = ?", length)
+	}
+	c.between("window_start", p)
+	return l.list(w, r, p, &listing{
+		name: "aggregates", table: "aggregates",
+		columns: []column{
+			{"tenant", plain}, {"device_id", plain}, {"device_type", plain}, {"channel_key", plain}, {"window_start", moment}, {"window_seconds", number},
+			{"count", whole}, {"min", number}, {"max", number}, {"sum", number}, {"avg", number}, {"first", number}, {"last", number},
+			{"p50", number}, {"p95", number}, {"p99", number}, {"revision", whole},
+		},
+		order:      []column{{"window_start", moment}, {"window_length_ns", whole}, {"tenant", plain}, {"device_id", plain}, {"channel_key", plain}},
+		descending: true,
+	}, c)
+}
+
+// logs answers GET /v1/logs.
+func (l *Live) logs(w http.ResponseWriter, r *http.Request) error {
+	p, c := l.query(r), &where{}
+	c.equal("tenant", p.text("tenant"))
+	c.equal("device_id", p.text("device"))
+	c.equal("source", p.text("source"))
+	if text := p.text("severity"); text != "" {
+		least, ok := telemetry.ParseSeverity(text)
+		if !ok {
+			p.fault("severity", `want trace, debug, info, warning, error or critical: those lines, and graver ones`)
+		}
+		var marks []string
+		var names []any
+		for s := least; s <= telemetry.SeverityCritical; s++ {
+			marks, names = append(marks, "?"), append(names, severityName(s))
+		}
+		c.add("severity IN ("+strings.Join(marks, ", ")+")", names...)
+	}
+	if q := p.text("q"); q != "" {
+		c.add("contains(lower(message), lower(?))", q)
+	}
+	c.between("event_time", p)
+	return l.list(w, r, p, &listing{
+		name: "logs", table: "logs",
+		columns: []column{
+			{"tenant", plain}, {"device_id", plain}, {"device_type", plain}, {"severity", plain}, {"source", plain}, {"message", plain},
+			{"event_time", moment}, {"ingest_time", moment}, {"message_id", plain},
+		},
+		order:      []column{{"event_time", moment}, {"origin_partition", whole}, {"origin_position", whole}},
+		descending: true,
+	}, c)
+}
+
+// deadLetters answers GET /v1/dead-letters.
+func (l *Live) deadLetters(w http.ResponseWriter, r *http.Request) error {
+	p, c := l.query(r), &where{}
+	c.equal("tenant", p.text("tenant"))
+	c.equal("device_id", p.text("device"))
+	c.equal("worker", p.text("worker"))
+	c.equal("topic", p.text("topic"))
+	if q := p.text("q"); q != "" {
+		c.add("(contains(lower(reason), lower(?)) OR contains(lower(payload), lower(?)))", q, q)
+	}
+	c.between("received_at", p)
+	return l.list(w, r, p, &listing{
+		name: "dead_letters", table: "dead_letters",
+		columns: []column{
+			{"topic", plain}, {"worker", plain}, {"reason", plain}, {"payload", plain}, {"received_at", moment}, {"tenant", plain}, {"device_id", plain},
+			{"credential", plain}, {"partition", whole}, {"position", plain},
+		},
+		order:      []column{{"received_at", moment}, {"rowid", whole}}, // letters of the edge have no position of their own
+		descending: true,
+	}, c)
+}

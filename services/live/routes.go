@@ -1,0 +1,182 @@
+package live
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/millrace/millrace/pkg/access"
+)
+
+// route is one path of the interface.
+type route struct {
+	method, path string
+	scope        access.Scope // that a token must have; "" asks for none
+	answer       func(w http.ResponseWriter, r *http.Request) error
+	endless      bool // a stream, whose time says nothing
+}
+
+// routes is everything that is served, besides the page. schemas/openapi.yaml has the same.
+func (l *Live) routes() []route {
+	return []route{
+		{method: "GET", path: "/v1/live", scope: access.ScopeRead, answer: l.stream, endless: true},
+		{method: "GET", path: "/v1/devices", scope: access.ScopeRead, answer: l.devices},
+		{method: "GET", path: "/v1/devices/{id}/state", scope: access.ScopeRead, answer: l.deviceState},
+		{method: "GET", path: "/v1/devices/{id}/messages", scope: access.ScopeRead, answer: l.messages},
+		{method: "GET", path: "/v1/state", scope: access.ScopeRead, answer: l.state},
+		{method: "GET", path: "/v1/aggregates", scope: access.ScopeRead, answer: l.aggregates},
+		{method: "GET", path: "/v1/alarms", scope: access.ScopeRead, answer: l.alarms},
+		{method: "POST", path: "/v1/alarms/{id}/ack", scope: access.ScopeAdmin, answer: l.acknowledge},
+		{method: "GET", path: "/v1/logs", scope: access.ScopeRead, answer: l.logs},
+		{method: "GET", path: "/v1/dead-letters", scope: access.ScopeRead, answer: l.deadLetters},
+		{method: "POST", path: "/v1/sql", scope: access.ScopeRead, answer: l.sql},
+		{method: "GET", path: "/v1/status", scope: access.ScopeRead, answer: l.status},
+		{method: "GET", path: "/v1/openapi.yaml", answer: contract("openapi.yaml")},
+		{method: "GET", path: "/v1/asyncapi.yaml", answer: contract("asyncapi.yaml")},
+	}
+}
+
+func (l *Live) newHandler() (http.Handler, error) {
+	mux := http.NewServeMux()
+	for _, rt := range l.routes() {
+		mux.Handle(rt.method+" "+rt.path, l.wrap(rt))
+	}
+	if l.cfg.Page {
+		if err := mountPage(mux); err != nil {
+			return nil, err
+		}
+	}
+	// A page of somebody else's that a browser on this machine shows must not acknowledge alarms.
+	return http.NewCrossOriginProtection().Handler(mux), nil
+}
+
+// wrap makes a handler of a route: who may, how long, what it answered.
+func (l *Live) wrap(rt route) http.Handler {
+	name := rt.method + " " + rt.path
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := l.deps.Now()
+		seen := &recorder{ResponseWriter: w}
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Cache-Control", "no-store")
+		h.Add("Vary", "Accept-Encoding, Authorization")
+		r, err := l.admit(r, rt.scope)
+		if err == nil {
+			err = rt.answer(seen, r)
+		}
+		half := err != nil && seen.begun
+		if err != nil {
+			l.complain(seen, r, err)
+		}
+		l.metrics.requests.WithLabelValues(name, strconv.Itoa(seen.status())).Inc()
+		if !rt.endless {
+			l.metrics.seconds.WithLabelValues(name).Observe(l.deps.Now().Sub(began).Seconds())
+		}
+		if half && r.Context().Err() == nil {
+			panic(http.ErrAbortHandler) // half an answer must not look like a whole one
+		}
+	})
+}
+
+// recorder remembers how an answer began.
+type recorder struct {
+	http.ResponseWriter
+	code  int
+	begun bool
+}
+
+// Unwrap gives http.ResponseController what it wraps.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (r *recorder) WriteHeader(code int) {
+	if !r.begun {
+		r.code, r.begun = code, true
+	}
+	r.ResponseWriter.WriteHeader(code)
+}
+
+// Write implements http.ResponseWriter.
+func (r *recorder) Write(b []byte) (int, error) {
+	if !r.begun {
+		r.WriteHeader(http.StatusOK)
+	}
+	return r.ResponseWriter.Write(b)
+}
+
+func (r *recorder) status() int {
+	if !r.begun {
+		return http.StatusOK
+	}
+	return r.code
+}
+
+// fault is an error with the code of its answer. Its text is for whoever asked.
+type fault struct {
+	code  int
+	text  string
+	retry time.Duration // when it is worth asking again; 0 says nothing
+}
+
+func (f *fault) Error() string { return f.text }
+
+func badRequest(text string) error { return &fault{code: http.StatusBadRequest, text: text} }
+
+// complain answers an error.
+func (l *Live) complain(w *recorder, r *http.Request, err error) {
+	if w.begun {
+		if r.Context().Err() == nil {
+			l.deps.Log.WarnContext(r.Context(), "an answer was cut short", "path", r.URL.Path, "error", err)
+		}
+		return
+	}
+	var f *fault
+	if !errors.As(err, &f) {
+		f = l.judge(r, err)
+	}
+	if f.code == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="millrace"`)
+	}
+	if f.retry > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(f.retry.Seconds()))))
+	}
+	answerJSON(w, r, f.code, append(appendText([]byte(`{"error":`), f.text), '}'))
+}
+
+// judge finds the code for an error of the store.
+func (l *Live) judge(r *http.Request, err error) *fault {
+	switch {
+	case errors.Is(err, ErrQuery):
+		return &fault{code: http.StatusBadRequest, text: err.Error()}
+	case errors.Is(err, ErrAccept):
+		return &fault{code: http.StatusNotAcceptable, text: err.Error()}
+	case errors.Is(err, ErrLimit):
+		return &fault{code: http.StatusUnprocessableEntity, text: err.Error()}
+	case errors.Is(err, ErrBusy):
+		return &fault{code: http.StatusServiceUnavailable, text: err.Error(), retry: time.Second}
+	case r.Context().Err() != nil: // nobody reads the answer
+		return &fault{code: http.StatusServiceUnavailable, text: "the request was given up"}
+	}
+	l.deps.Log.ErrorContext(r.Context(), "a request could not be answered", "method", r.Method, "path", r.URL.Path, "error", err)
+	return &fault{code: http.StatusInternalServerError, text: "the request could not be answered; the log of the server says why"}
+}
+
+// noStore is the answer where the tables are in another process.
+func (l *Live) noStore() error {
+	if l.deps.Store != nil {
+		return nil
+	}
+	return &fault{code: http.StatusNotImplemented, text: "the stores are embedded in another process, which has them to itself: ask the `millrace run` " +
+		"that keeps them, on its own HTTP address; this one serves only what happens from now on, GET /v1/live"}
+}
+
+// bearer returns the secret of the header Authorization.
+func bearer(r *http.Request) string {
+	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(secret)
+}
