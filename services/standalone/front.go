@@ -11,9 +11,10 @@ import (
 
 	"github.com/millrace/millrace/pkg/access"
 	"github.com/millrace/millrace/pkg/feed"
+	"github.com/millrace/millrace/pkg/service"
 	"github.com/millrace/millrace/services/ingest"
 	"github.com/millrace/millrace/services/live"
-	"github.com/millrace/millrace/services/standalone/internal/sqlstore"
+	"github.com/millrace/millrace/services/live/embedded"
 )
 
 // openFeed makes what gives the log's end to live subscribers, over SSE, NATS and MQTT alike.
@@ -45,7 +46,7 @@ func (p *plant) newFront(ctx context.Context) (*front, error) {
 		cfg.Tenant = p.cfg.Tenant
 		f.edge, err = ingest.New(ctx, cfg, ingest.Deps{
 			Bus: p.bus, Access: p.keys, Feed: p.feed, Metrics: p.metrics, Log: p.log, Now: p.process.Now, Mounted: true,
-			Ready: func(reason error) { p.process.Health.Set("ingest", reason) }, Listening: f.listening,
+			Ready: f.ready(p.process.Health), Listening: f.listening,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("ingest: %w", err)
@@ -59,7 +60,7 @@ func (p *plant) newFront(ctx context.Context) (*front, error) {
 		started := p.process.Now()
 		deps.Status = func() live.Status { return p.status(f, started) }
 		if p.db != nil {
-			deps.Store = sqlstore.New(p.db)
+			deps.Store = embedded.New(p.db)
 		}
 		if p.keys != nil { // a nil pointer in an interface is not nil
 			deps.Auth = p.keys
@@ -69,6 +70,15 @@ func (p *plant) newFront(ctx context.Context) (*front, error) {
 		}
 	}
 	return f, nil
+}
+
+// ready opens the gate of the edge. When its listeners close again, the process is ending.
+func (f *front) ready(gates *service.Health) func(error) {
+	return func(reason error) {
+		if reason == nil {
+			gates.Set("ingest", nil)
+		}
+	}
 }
 
 func (f *front) listening(name string, addr net.Addr) {

@@ -89,15 +89,17 @@ func (p *plant) raisedAlarms(ctx context.Context) int64 {
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	n := int64(-1)
-	err := p.queryRows(ctx, "SELECT count(*) FROM alarms WHERE state <> 'cleared'", func(row []any) error {
-		n, _ = row[0].(int64)
-		return nil
-	})
+	answer, err := p.db.Rows(ctx, "SELECT count(*) FROM alarms WHERE state <> 'cleared'")
 	if err != nil {
 		return -1
 	}
-	return n
+	defer answer.Close()
+	for row, err := range answer.Rows() {
+		if n, ok := row[0].(int64); ok && err == nil {
+			return n
+		}
+	}
+	return -1
 }
 
 // statusLine is one line for people: rate, lag of each worker, alarms.
