@@ -94,7 +94,7 @@ func PackPosition(p bus.Position) (int64, error) {
 	if p.Seq > positionSeqMax || p.Index > positionIndexMax {
 		return 0, fmt.Errorf("position %v: beyond %d.%d, which origin_position cannot hold", p, int64(positionSeqMax), positionIndexMax)
 	}
-	return int64(p.Seq)<<positionIndexBits | int64(p.Index), nil //nolint:gosec // bounded above
+	return int64(p.Seq)<<positionIndexBits | int64(p.Index), nil
 }
 
 // UnpackPosition reads what PackPosition wrote; a negative number is the zero position.
@@ -102,5 +102,5 @@ func UnpackPosition(packed int64) bus.Position {
 	if packed < 0 {
 		return bus.Position{}
 	}
-	return bus.Position{Seq: uint64(packed) >> positionIndexBits, Index: uint32(packed & positionIndexMax)} //nolint:gosec // masked
+	return bus.Position{Seq: uint64(packed) >> positionIndexBits, Index: uint32(packed & positionIndexMax)}
 }

@@ -99,8 +99,11 @@ func (s *aggregateStore) remember(rows []store.AggregateRow, written []int) {
 
 func keyColumns() []column {
 	return []column{
-		{"tenant", duckdb.TYPE_VARCHAR}, {"device_id", duckdb.TYPE_VARCHAR}, {"channel_key", duckdb.TYPE_VARCHAR},
-		{"window_start", duckdb.TYPE_TIMESTAMP_NS}, {"window_length_ns", duckdb.TYPE_BIGINT},
+		{"tenant", duckdb.TYPE_VARCHAR},
+		{"device_id", duckdb.TYPE_VARCHAR},
+		{"channel_key", duckdb.TYPE_VARCHAR},
+		{"window_start", duckdb.TYPE_TIMESTAMP_NS},
+		{"window_length_ns", duckdb.TYPE_BIGINT},
 	}
 }
 

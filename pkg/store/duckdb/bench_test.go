@@ -119,7 +119,7 @@ func BenchmarkAggregates(b *testing.B) {
 
 func BenchmarkTinyCommit(b *testing.B) {
 	benchWrites(b, func(db *duckdb.DB) store.Writer[telemetry.Alarm] { return db.Alarms() }, 1, func(round int, rows []telemetry.Alarm) {
-		rows[0] = telemetry.Alarm{AlarmID: fmt.Sprint(round % 1000), Revision: uint32(round)} //nolint:gosec // small
+		rows[0] = telemetry.Alarm{AlarmID: fmt.Sprint(round % 1000), Revision: uint32(round)}
 	})
 }
 
@@ -136,8 +136,8 @@ func BenchmarkCheckpoint(b *testing.B) {
 			for b.Loop() {
 				seq++
 				c := store.Commit{Worker: "w", Task: "0", Checkpoint: state, Spans: []store.Span{{
-					Partition: bus.PartitionID{Topic: "t"}, After: bus.Position{Seq: uint64(seq - 1)}, //nolint:gosec // small
-					Through: bus.Progress{Through: bus.Position{Seq: uint64(seq)}}, //nolint:gosec // small
+					Partition: bus.PartitionID{Topic: "t"}, After: bus.Position{Seq: uint64(seq - 1)},
+					Through: bus.Progress{Through: bus.Position{Seq: uint64(seq)}},
 				}}}
 				if err := db.Aggregates().Write(b.Context(), c, nil); err != nil {
 					b.Fatal(err)

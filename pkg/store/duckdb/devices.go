@@ -221,9 +221,22 @@ func (t *deviceTable) settle(done bool) {
 func deviceColumns() []column {
 	v, ts := duckdb.TYPE_VARCHAR, duckdb.TYPE_TIMESTAMP_NS
 	return []column{
-		{"id", duckdb.TYPE_BIGINT}, {"tenant", v}, {"device_id", v}, {"device_type", v}, {"first_seen", ts}, {"last_seen", ts},
-		{"connected", duckdb.TYPE_BOOLEAN}, {"connected_since", ts}, {"disconnected_at", ts}, {"disconnect_reason", v}, {"address", v},
-		{"client_id", v}, {"protocol", v}, {"credential", v}, {"session_time", ts}, {"session_partition", duckdb.TYPE_INTEGER},
+		{"id", duckdb.TYPE_BIGINT},
+		{"tenant", v},
+		{"device_id", v},
+		{"device_type", v},
+		{"first_seen", ts},
+		{"last_seen", ts},
+		{"connected", duckdb.TYPE_BOOLEAN},
+		{"connected_since", ts},
+		{"disconnected_at", ts},
+		{"disconnect_reason", v},
+		{"address", v},
+		{"client_id", v},
+		{"protocol", v},
+		{"credential", v},
+		{"session_time", ts},
+		{"session_partition", duckdb.TYPE_INTEGER},
 		{"session_position", duckdb.TYPE_BIGINT},
 	}
 }

@@ -96,12 +96,22 @@ func TestState(t *testing.T) {
 	wrap = func(db *duckdb.DB, dir string) storetest.StateStore {
 		return storetest.StateStore{
 			StateWriter: db.State(),
-			States:      func(t *testing.T) []store.MessageRow { return readStates(t, db) },
-			Devices:     func(t *testing.T) []storetest.Device { return readDevices(t, db) },
-			Crash:       func(t *testing.T) storetest.StateStore { return wrap(killed(t, dir)) },
+			States: func(t *testing.T) []store.MessageRow {
+				t.Helper()
+				return readStates(t, db)
+			},
+			Devices: func(t *testing.T) []storetest.Device {
+				t.Helper()
+				return readDevices(t, db)
+			},
+			Crash: func(t *testing.T) storetest.StateStore {
+				t.Helper()
+				return wrap(killed(t, dir))
+			},
 		}
 	}
 	storetest.State(t, func(t *testing.T) storetest.StateStore {
+		t.Helper()
 		dir := t.TempDir()
 		return wrap(openAt(t, dir, nil), dir)
 	})
@@ -161,10 +171,14 @@ func TestLogs(t *testing.T) {
 				})
 				return rows
 			},
-			Crash: func(t *testing.T) storetest.LogStore { return wrap(killed(t, dir)) },
+			Crash: func(t *testing.T) storetest.LogStore {
+				t.Helper()
+				return wrap(killed(t, dir))
+			},
 		}
 	}
 	storetest.Logs(t, func(t *testing.T) storetest.LogStore {
+		t.Helper()
 		dir := t.TempDir()
 		return wrap(openAt(t, dir, nil), dir)
 	})
@@ -190,10 +204,14 @@ func TestDeadLetters(t *testing.T) {
 				})
 				return rows
 			},
-			Crash: func(t *testing.T) storetest.DeadLetterStore { return wrap(killed(t, dir)) },
+			Crash: func(t *testing.T) storetest.DeadLetterStore {
+				t.Helper()
+				return wrap(killed(t, dir))
+			},
 		}
 	}
 	storetest.DeadLetters(t, func(t *testing.T) storetest.DeadLetterStore {
+		t.Helper()
 		dir := t.TempDir()
 		return wrap(openAt(t, dir, nil), dir)
 	})
@@ -204,11 +222,18 @@ func TestAggregates(t *testing.T) {
 	wrap = func(db *duckdb.DB, dir string) storetest.AggregateStore {
 		return storetest.AggregateStore{
 			AggregateWriter: db.Aggregates(),
-			Read:            func(t *testing.T) []telemetry.Aggregate { return readAggregates(t, db) },
-			Crash:           func(t *testing.T) storetest.AggregateStore { return wrap(killed(t, dir)) },
+			Read: func(t *testing.T) []telemetry.Aggregate {
+				t.Helper()
+				return readAggregates(t, db)
+			},
+			Crash: func(t *testing.T) storetest.AggregateStore {
+				t.Helper()
+				return wrap(killed(t, dir))
+			},
 		}
 	}
 	storetest.Aggregates(t, func(t *testing.T) storetest.AggregateStore {
+		t.Helper()
 		dir := t.TempDir()
 		return wrap(openAt(t, dir, nil), dir)
 	})
@@ -220,9 +245,9 @@ func readAggregates(t *testing.T, db *duckdb.DB) []telemetry.Aggregate {
 	each(t, db, `FROM aggregates`, func(r []any) {
 		a := telemetry.Aggregate{
 			Tenant: as[string](r[0]), DeviceID: as[string](r[1]), ChannelKey: as[string](r[2]), WindowStart: at(r[3]),
-			Count: uint64(as[int64](r[5])), Min: as[float64](r[6]), Max: as[float64](r[7]), Sum: as[float64](r[8]), //nolint:gosec // a count
+			Count: uint64(as[int64](r[5])), Min: as[float64](r[6]), Max: as[float64](r[7]), Sum: as[float64](r[8]),
 			First: as[float64](r[10]), Last: as[float64](r[11]), P50: as[float64](r[12]), P95: as[float64](r[13]), P99: as[float64](r[14]),
-			Revision: uint32(as[int32](r[15])), DeviceType: as[string](r[16]), FirstTime: at(r[17]), LastTime: at(r[18]), //nolint:gosec // a count
+			Revision: uint32(as[int32](r[15])), DeviceType: as[string](r[16]), FirstTime: at(r[17]), LastTime: at(r[18]),
 			WindowLength: as[int64](r[19]), Final: true,
 		}
 		if got := as[float64](r[9]); got != a.Avg() {
@@ -249,15 +274,19 @@ func TestAlarms(t *testing.T) {
 						AlarmID: as[string](r[0]), Tenant: as[string](r[1]), Rule: as[string](r[2]), DeviceID: as[string](r[3]), ChannelKey: as[string](r[4]),
 						Severity: as[string](r[5]), State: telemetry.AlarmState(as[string](r[6])), Value: as[string](r[7]), RaisedAt: at(r[8]),
 						AckedAt: at(r[9]), ClearedAt: at(r[10]), Detail: []byte(as[string](r[11])), PreviousValue: as[string](r[12]),
-						Revision: uint32(as[int32](r[13])), //nolint:gosec // a count
+						Revision: uint32(as[int32](r[13])),
 					})
 				})
 				return rows
 			},
-			Crash: func(t *testing.T) storetest.AlarmStore { return wrap(killed(t, dir)) },
+			Crash: func(t *testing.T) storetest.AlarmStore {
+				t.Helper()
+				return wrap(killed(t, dir))
+			},
 		}
 	}
 	storetest.Alarms(t, func(t *testing.T) storetest.AlarmStore {
+		t.Helper()
 		dir := t.TempDir()
 		return wrap(openAt(t, dir, nil), dir)
 	})

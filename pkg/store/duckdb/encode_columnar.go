@@ -215,9 +215,7 @@ func parquetSchema(columns []Column) *parquet.Schema {
 	for i, name := range uniqueNames(columns) {
 		node := parquet.Optional(parquetNode(columnarOf(columns[i].Type)))
 		group.Group[name] = node
-		for _, f := range (parquet.Group{name: node}).Fields() { // the only way to a field of a name
-			group.fields = append(group.fields, f)
-		}
+		group.fields = append(group.fields, (parquet.Group{name: node}).Fields()...) // the only way to a field of a name
 	}
 	return parquet.NewSchema("result", group)
 }

@@ -81,7 +81,7 @@ func export(t *testing.T, db *duckdb.DB, sql, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Create(path) //nolint:gosec // a test's folder
+	f, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)
 	}

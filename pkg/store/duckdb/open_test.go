@@ -33,10 +33,10 @@ func TestMain(m *testing.M) {
 
 // writeForEver writes logs and state under one progress each and prints the sequence of every write that has returned.
 func writeForEver(dir string) {
-	ctx := context.Background() //nolint:forbidigo // a process of its own
+	ctx := context.Background()
 	db, err := duckdb.Open(ctx, duckdb.Config{Path: filepath.Join(dir, "millrace.duckdb"), CheckpointBytes: 1 << 20})
 	if err != nil {
-		fmt.Println("open:", err) //nolint:forbidigo // a process of its own
+		fmt.Println("open:", err)
 		return
 	}
 	for seq := 1; ; seq++ {
@@ -50,10 +50,10 @@ func writeForEver(dir string) {
 		c.Checkpoint, c.Task = bytes.Repeat([]byte(strconv.Itoa(seq%10)), 100_000), "0"
 		err = errors.Join(err, db.Aggregates().Write(ctx, c, nil))
 		if err != nil {
-			fmt.Println("write:", err) //nolint:forbidigo // a process of its own
+			fmt.Println("write:", err)
 			return
 		}
-		fmt.Println(seq) //nolint:forbidigo // a process of its own
+		fmt.Println(seq)
 	}
 }
 
@@ -69,9 +69,9 @@ func stateRows(seq int) []store.MessageRow {
 }
 
 func commitOf(seq int) store.Commit {
-	span := store.Span{Partition: bus.PartitionID{Topic: "logs"}, Through: bus.Progress{Through: bus.Position{Seq: uint64(seq)}}} //nolint:gosec // small
+	span := store.Span{Partition: bus.PartitionID{Topic: "logs"}, Through: bus.Progress{Through: bus.Position{Seq: uint64(seq)}}}
 	if seq > 1 {
-		span.After = bus.Position{Seq: uint64(seq - 1)} //nolint:gosec // small
+		span.After = bus.Position{Seq: uint64(seq - 1)}
 	}
 	return store.Commit{Worker: "w", Spans: []store.Span{span}}
 }
@@ -79,7 +79,7 @@ func commitOf(seq int) store.Commit {
 func TestKilledProcessLosesNothingThatReturned(t *testing.T) {
 	for round := range 3 {
 		dir := t.TempDir()
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$") //nolint:gosec // ourselves
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$")
 		cmd.Env = append(os.Environ(), childVariable+"="+dir)
 		out, err := cmd.StdoutPipe()
 		if err != nil {
@@ -114,7 +114,7 @@ func checkKilled(t *testing.T, db *duckdb.DB, returned int) {
 	if err != nil || !ok {
 		t.Fatalf("progress: %v, %v", ok, err)
 	}
-	seq := int(p.Through.Seq) //nolint:gosec // small
+	seq := int(p.Through.Seq)
 	if seq < returned || seq > returned+1 {
 		t.Errorf("progress is %d after %d writes that returned", seq, returned)
 	}
@@ -160,7 +160,7 @@ func TestOpenRefusesADamagedFile(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	good, err := os.ReadFile(filepath.Join(whole, "millrace.duckdb")) //nolint:gosec // a test's folder
+	good, err := os.ReadFile(filepath.Join(whole, "millrace.duckdb"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -89,7 +89,7 @@ func (db *DB) query(ctx context.Context, from chan *reader, timeout time.Duratio
 	}
 	if err := result.run(work, args, decide); err != nil {
 		err = classify(work, ctx, err)
-		result.Close()
+		result.Close() //nolint:contextcheck // ending the transaction is not cut short by the caller's end
 		return nil, fmt.Errorf("query: %w", err)
 	}
 	return result, nil

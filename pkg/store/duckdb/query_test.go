@@ -296,9 +296,9 @@ func TestQueriesBesideWrites(t *testing.T) {
 					rows[j] = storetest.Message(i*200 + j)
 					rows[j].Kind = kind
 				}
-				span := store.Span{Partition: bus.PartitionID{Topic: topic}, Through: bus.Progress{Through: bus.Position{Seq: uint64(i + 1)}}} //nolint:gosec // small
+				span := store.Span{Partition: bus.PartitionID{Topic: topic}, Through: bus.Progress{Through: bus.Position{Seq: uint64(i + 1)}}}
 				if i > 0 {
-					span.After = bus.Position{Seq: uint64(i)} //nolint:gosec // small
+					span.After = bus.Position{Seq: uint64(i)}
 				}
 				if err := w.Write(t.Context(), store.Commit{Worker: "x", Spans: []store.Span{span}}, rows); err != nil {
 					fail <- err

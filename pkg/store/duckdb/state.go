@@ -126,7 +126,7 @@ func (s *stateStore) choose(rows []store.MessageRow) {
 		if !known {
 			id = int32(len(s.channel)) //nolint:gosec // memory ends before
 			s.ids[string(s.key)] = id
-			s.channel = append(s.channel, channelEntry{pending: int32(i + 1)}) //nolint:gosec // a batch is small
+			s.channel = append(s.channel, channelEntry{pending: int32(i + 1)})
 			s.touched = append(s.touched, id)
 			continue
 		}
@@ -141,7 +141,7 @@ func (s *stateStore) choose(rows []store.MessageRow) {
 		if e.pending == 0 {
 			s.touched = append(s.touched, id)
 		}
-		e.pending = int32(i + 1) //nolint:gosec // a batch is small
+		e.pending = int32(i + 1)
 	}
 }
 
@@ -166,9 +166,15 @@ func (s *stateStore) settle(rows []store.MessageRow, done bool) {
 
 func (s *stateStore) updateChannels(tx *tx, rows []store.MessageRow) error {
 	columns := []column{
-		{"id", duckdb.TYPE_BIGINT}, {"device_type", duckdb.TYPE_VARCHAR}, {"channel_type", duckdb.TYPE_VARCHAR},
-		{"channel_value", duckdb.TYPE_VARCHAR}, {"value", duckdb.TYPE_DOUBLE}, {"event_time", duckdb.TYPE_TIMESTAMP_NS},
-		{"ingest_time", duckdb.TYPE_TIMESTAMP_NS}, {"message_id", duckdb.TYPE_VARCHAR}, {"origin_partition", duckdb.TYPE_INTEGER},
+		{"id", duckdb.TYPE_BIGINT},
+		{"device_type", duckdb.TYPE_VARCHAR},
+		{"channel_type", duckdb.TYPE_VARCHAR},
+		{"channel_value", duckdb.TYPE_VARCHAR},
+		{"value", duckdb.TYPE_DOUBLE},
+		{"event_time", duckdb.TYPE_TIMESTAMP_NS},
+		{"ingest_time", duckdb.TYPE_TIMESTAMP_NS},
+		{"message_id", duckdb.TYPE_VARCHAR},
+		{"origin_partition", duckdb.TYPE_INTEGER},
 		{"origin_position", duckdb.TYPE_BIGINT},
 	}
 	const update = `UPDATE internal.device_state AS d SET device_type = s.device_type, channel_type = s.channel_type,

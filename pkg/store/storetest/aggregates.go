@@ -151,7 +151,7 @@ func writeAggregates(t *testing.T, s AggregateStore, rows ...store.AggregateRow)
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := int(p.Through.Seq) //nolint:gosec // small
+	at := int(p.Through.Seq)
 	if err := s.Write(t.Context(), commit(span(0, at, at+1)), rows); err != nil {
 		t.Fatalf("write: %v", err)
 	}
@@ -163,7 +163,7 @@ func aggregate(i int) store.AggregateRow {
 	return store.AggregateRow{
 		Aggregate: telemetry.Aggregate{
 			Tenant: "default", DeviceID: "d", DeviceType: "T", ChannelKey: fmt.Sprintf("c-%d", i%7), WindowStart: start, WindowLength: 10 * second,
-			Count: uint64(i + 1), Min: -1.5, Max: float64(i), Sum: float64(i * 3), First: 1, Last: 2, P50: 0.5, P95: 0.95, P99: 0.99, //nolint:gosec // small
+			Count: uint64(i + 1), Min: -1.5, Max: float64(i), Sum: float64(i * 3), First: 1, Last: 2, P50: 0.5, P95: 0.95, P99: 0.99,
 			Revision: 1, Final: true, FirstTime: start + 1, LastTime: start + 9,
 		},
 		State: fmt.Appendf(nil, "state\x00%d", i), StateUntil: start + 10*second,

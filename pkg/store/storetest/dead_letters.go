@@ -51,6 +51,6 @@ func deadLetter(i int) telemetry.DeadLetter {
 	return telemetry.DeadLetter{
 		Topic: "ingested", Worker: "router", Reason: fmt.Sprintf("line %d: no channel key", i), Payload: fmt.Appendf(nil, "{%d", i),
 		ReceivedAt: telemetry.Time(1_492_016_720_480_850_700 + int64(i)), Tenant: "default", DeviceID: fmt.Sprintf("d-%d", i%3),
-		Partition: int32(i % 4), Position: fmt.Sprintf("%d.0", i), Credential: "key", //nolint:gosec // small
+		Partition: int32(i % 4), Position: fmt.Sprintf("%d.0", i), Credential: "key",
 	}
 }

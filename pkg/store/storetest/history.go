@@ -110,7 +110,7 @@ func Message(i int) store.MessageRow {
 			IngestTime: 1_492_016_721_000_000_001 + telemetry.Time(i)*2_000_000_000,
 			MessageID:  fmt.Sprintf("id-%d", i), Source: "mqtt", Credential: "key-1", Codec: "channel",
 		},
-		Origin: bus.Origin{Partition: int32(i % 3), Position: bus.Position{Seq: uint64(i/5 + 1), Index: uint32(i % 5)}}, //nolint:gosec // small
+		Origin: bus.Origin{Partition: int32(i % 3), Position: bus.Position{Seq: uint64(i/5 + 1), Index: uint32(i % 5)}},
 	}
 }
 
@@ -130,7 +130,7 @@ func Extremes() []store.MessageRow {
 		i := len(rows)
 		m := store.MessageRow{
 			Message: telemetry.Message{Tenant: "t", DeviceID: fmt.Sprintf("edge-%d", i), Kind: telemetry.KindEvent, EventTime: 1e18, IngestTime: 1e18},
-			Origin:  bus.Origin{Partition: 9, Position: bus.Position{Seq: uint64(i + 1)}}, //nolint:gosec // small
+			Origin:  bus.Origin{Partition: 9, Position: bus.Position{Seq: uint64(i + 1)}},
 		}
 		change(&m)
 		rows = append(rows, m)

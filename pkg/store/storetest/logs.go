@@ -45,7 +45,7 @@ func Logs(t *testing.T, open func(t *testing.T) LogStore) {
 func LogLine(i int) store.MessageRow {
 	m := Message(i)
 	m.Kind, m.ChannelKey, m.ChannelType, m.ChannelValue, m.Value, m.HasValue = telemetry.KindLog, "", "", nil, 0, false
-	m.Severity = telemetry.SeverityTrace + telemetry.Severity(i%6) //nolint:gosec // small
+	m.Severity = telemetry.SeverityTrace + telemetry.Severity(i%6)
 	m.Text, m.LogSource = fmt.Sprintf("line %d", i), fmt.Sprintf("part-%d", i%3)
 	return m
 }

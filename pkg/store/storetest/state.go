@@ -60,7 +60,7 @@ func writeAll(t *testing.T, w store.Writer[store.MessageRow], rows ...store.Mess
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := int(p.Through.Seq) //nolint:gosec // small
+	at := int(p.Through.Seq)
 	if err := w.Write(t.Context(), commit(span(0, at, at+1)), rows); err != nil {
 		t.Fatalf("write: %v", err)
 	}

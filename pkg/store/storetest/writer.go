@@ -23,7 +23,7 @@ const worker = "storetest"
 
 func partition(n int) bus.PartitionID { return bus.PartitionID{Topic: "telemetry", Number: n} }
 
-func position(seq int) bus.Position { return bus.Position{Seq: uint64(seq), Index: 3} } //nolint:gosec // small
+func position(seq int) bus.Position { return bus.Position{Seq: uint64(seq), Index: 3} }
 
 // span covers partition n from after one sequence through another, with one origin.
 func span(n, after, through int) store.Span {
@@ -31,7 +31,7 @@ func span(n, after, through int) store.Span {
 		Partition: partition(n),
 		Through: bus.Progress{
 			Through: position(through),
-			Origins: bus.Origins{{Partition: int32(n), Position: bus.Position{Seq: uint64(through) * 7}}}, //nolint:gosec // small
+			Origins: bus.Origins{{Partition: int32(n), Position: bus.Position{Seq: uint64(through) * 7}}},
 		},
 	}
 	if after > 0 {
@@ -197,7 +197,7 @@ func crashes[Row any](t *testing.T, open func(t *testing.T) harness[Row]) {
 		if err != nil {
 			t.Fatalf("progress: %v", err)
 		}
-		through := int(p.Through.Seq) //nolint:gosec // small
+		through := int(p.Through.Seq)
 		if through < 3 || through > 6 {
 			t.Fatalf("progress after the kill is %d, want 3 (flushed) to 6 (written)", through)
 		}
