@@ -219,6 +219,24 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
+// metric returns the sum of a metric over its labels.
+func (r *rig) metric(name string) float64 {
+	r.t.Helper()
+	families, err := r.metrics.Gather()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	sum := 0.0
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == name {
+				sum += m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			}
+		}
+	}
+	return sum
+}
+
 func (r *rig) url(path string) string { return "http://" + r.addrs["http"] + path }
 
 // client makes no connections that outlive the test.

@@ -228,9 +228,13 @@ func (c *conn) sendAgainLocked() {
 	c.flushLocked()
 }
 
-// follow starts the goroutine of a subscription.
+// follow starts the goroutine of a subscription; live/missed has none, since others send there.
 func (c *conn) follow(life context.Context, sub *subscription, filter feed.Filter) error {
 	ctx, cancel := context.WithCancel(life)
+	if sub.filter == missedTopic {
+		sub.cancel = cancel
+		return nil
+	}
 	filter.Tenant = c.edge.cfg.Tenant
 	events, err := c.edge.feed.Subscribe(ctx, filter, sub.after)
 	if errors.Is(err, feed.ErrToken) { // of another log
@@ -242,6 +246,9 @@ func (c *conn) follow(life context.Context, sub *subscription, filter feed.Filte
 		return err
 	}
 	sub.cancel = cancel
+	if sub.after == "" { // so that a session that is taken up before the first event misses nothing
+		sub.after = events.Token()
+	}
 	c.pumps.Go(func() {
 		defer cancel()
 		defer events.Close()
