@@ -62,7 +62,7 @@ func (r *reader) varint() int64 {
 	return v
 }
 
-// length reads how many parts of at least size bytes follow.
+// length reads how many parts of at least size bytes follow; it is not above what could be there.
 func (r *reader) length(size int) int {
 	return int(r.uvarint(uint64((len(r.b) - r.at) / size))) //nolint:gosec // bounded by what is there
 }
@@ -90,6 +90,10 @@ func (r *reader) finite() float64 {
 
 func (r *reader) text() string {
 	n := r.length(1)
+	if n > len(r.b)-r.at {
+		r.fail("a text of %d bytes", n)
+		return ""
+	}
 	r.at += n
 	return string(r.b[r.at-n : r.at])
 }

@@ -19,7 +19,6 @@ type table struct {
 	t      *testing.T
 	folder *Folder
 	rows   map[store.WindowKey]store.AggregateRow
-	takes  int // calls
 }
 
 func newTable(t *testing.T) *table {
@@ -34,7 +33,6 @@ func newTable(t *testing.T) *table {
 // take commits what is in out.
 func (b *table) take(out *Output) {
 	b.t.Helper()
-	b.takes++
 	for i := range out.Rows {
 		r := out.Rows[i]
 		r.Aggregate = r.Clone()
