@@ -1,12 +1,16 @@
 package store
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"strings"
+	"io"
 
 	"github.com/millrace/millrace/pkg/telemetry"
 )
+
+var errProperties = errors.New("properties: want one JSON object")
 
 // AppendProperties appends to dst what the column properties holds: the properties as a JSON object in their order. A key
 // that came several times, as MQTT 5 allows, has an array of its values. No properties append nothing (the column is null).
@@ -73,9 +77,9 @@ func ParseProperties(dst []telemetry.Property, text []byte) ([]telemetry.Propert
 	if len(text) == 0 {
 		return dst, nil
 	}
-	d := json.NewDecoder(strings.NewReader(string(text)))
+	d := json.NewDecoder(bytes.NewReader(text))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return dst, fmt.Errorf("properties: want a JSON object: %w", orSyntax(err))
+		return dst, errProperties
 	}
 	for d.More() {
 		key, err := d.Token()
@@ -90,6 +94,12 @@ func ParseProperties(dst []telemetry.Property, text []byte) ([]telemetry.Propert
 		if err != nil {
 			return dst, err
 		}
+	}
+	if _, err := d.Token(); err != nil { // the closing brace
+		return dst, fmt.Errorf("properties: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return dst, errProperties
 	}
 	return dst, nil
 }
@@ -107,11 +117,4 @@ func appendValues(dst []telemetry.Property, key string, v any) ([]telemetry.Prop
 		dst = append(dst, telemetry.Property{Key: key, Value: s})
 	}
 	return dst, nil
-}
-
-func orSyntax(err error) error {
-	if err == nil {
-		return fmt.Errorf("not an object")
-	}
-	return err
 }
