@@ -39,6 +39,7 @@ type Config struct {
 	QueryWait time.Duration
 
 	Log *slog.Logger // nil logs nothing
+	// Now times writes, so that those that take a second or more are logged; nil times nothing.
 	Now func() time.Time
 }
 

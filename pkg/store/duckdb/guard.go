@@ -31,7 +31,7 @@ func (r *reader) check(ctx context.Context, sql string) (explained bool, err err
 	if m := explain.FindStringSubmatch(sql); m != nil {
 		inner, explained = m[1], true
 	}
-	text, err := r.parse(ctx, inner)
+	text, err := r.parse(ctx, `SELECT json_serialize_sql(?::VARCHAR)::VARCHAR`, inner)
 	if err != nil {
 		return explained, err
 	}
@@ -55,9 +55,9 @@ func (r *reader) check(ctx context.Context, sql string) (explained bool, err err
 	return explained, checkNode(tree.Statements[0], false)
 }
 
-// parse returns DuckDB's parse tree of sql as JSON.
-func (r *reader) parse(ctx context.Context, sql string) (string, error) {
-	rows, err := r.conn.QueryContext(ctx, `SELECT json_serialize_sql(?::VARCHAR)::VARCHAR`, []driver.NamedValue{{Ordinal: 1, Value: sql}})
+// parse runs one of DuckDB's own functions over SQL text and returns its answer.
+func (r *reader) parse(ctx context.Context, query, sql string) (string, error) {
+	rows, err := r.conn.QueryContext(ctx, query, []driver.NamedValue{{Ordinal: 1, Value: sql}})
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrInvalid, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/store"
@@ -136,6 +137,7 @@ func (l *lane) write(ctx context.Context, commit store.Commit, fill func(tx *tx)
 	if err != nil || there {
 		return err
 	}
+	defer l.logSlow(commit)()
 	var saved *savedCheckpoint
 	err = l.transact(ctx, func(tx *tx) error {
 		if err := fill(tx); err != nil {
@@ -159,6 +161,22 @@ func (l *lane) write(ctx context.Context, commit store.Commit, fill func(tx *tx)
 	}
 	l.keepCheckpoint(commit, saved)
 	return nil
+}
+
+// slowWrite is how long a write takes before it is worth a line: a checkpoint of the write-ahead log takes less.
+const slowWrite = time.Second
+
+// logSlow returns what is called when the write is done.
+func (l *lane) logSlow(commit store.Commit) func() {
+	if l.db.cfg.Now == nil {
+		return func() {}
+	}
+	start := l.db.cfg.Now()
+	return func() {
+		if took := l.db.cfg.Now().Sub(start); took >= slowWrite {
+			l.db.cfg.Log.Warn("a write was slow", "store", l.name, "worker", commit.Worker, "took", took)
+		}
+	}
 }
 
 // fence compares commit with the stored progress: there says that it was written before, ErrFenced that another came between.

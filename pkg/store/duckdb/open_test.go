@@ -142,6 +142,9 @@ func TestOpenAgainKeepsEverything(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantRows(t, db, `SELECT count(*), min(value), max(value) FROM device_state`, fmt.Sprintf("50|%d|%d", round+1, round+1))
+		if err := db.Ping(t.Context()); err != nil {
+			t.Error(err)
+		}
 		if err := db.Close(); err != nil {
 			t.Fatal(err)
 		}

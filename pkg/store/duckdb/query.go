@@ -55,6 +55,11 @@ func (db *DB) Query(ctx context.Context, req QueryRequest) (*Result, error) {
 		}
 		// One row more than wanted tells that there are more. The line break ends a comment at the end of the query.
 		inner := strings.TrimRight(strings.TrimSpace(req.SQL), "; \t\r\n")
+		if strings.Contains(inner, ";") { // perhaps the statement's own end, with a comment after it
+			if inner, err = r.parse(ctx, `SELECT json_deserialize_sql(json_serialize_sql(?::VARCHAR))`, req.SQL); err != nil {
+				return "", 0, err
+			}
+		}
 		return fmt.Sprintf("FROM (\n%s\n) LIMIT %d", inner, rows+1), rows, nil
 	})
 }
@@ -63,6 +68,17 @@ func (db *DB) Query(ctx context.Context, req QueryRequest) (*Result, error) {
 // interface uses it: it must never hold text from outside, which belongs into args.
 func (db *DB) Rows(ctx context.Context, statement string, args ...any) (*Result, error) {
 	return db.query(ctx, db.own, 0, args, func(context.Context, *reader) (string, int, error) { return statement, 0, nil })
+}
+
+// Ping tells whether the database answers. After a fatal error (a full disk in the middle of a checkpoint, a damaged block) DuckDB
+// refuses everything until the file is opened anew; then Ping returns that error.
+func (db *DB) Ping(ctx context.Context) error {
+	r, err := db.Rows(ctx, `SELECT 1`)
+	if err != nil {
+		return fmt.Errorf("duckdb %s: %w", db.cfg.Path, err)
+	}
+	r.Close()
+	return nil
 }
 
 func orInt(v, otherwise int) int {

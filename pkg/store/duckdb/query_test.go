@@ -96,6 +96,8 @@ func TestQueryAnswers(t *testing.T) {
 		{`SELECT DISTINCT time_bucket(INTERVAL 1 MINUTE, event_time) FROM device_state`, "2017-04-12T17:05:00Z"},
 		{`SELECT DISTINCT date_trunc('hour', event_time), event_time::DATE FROM device_state`, "2017-04-12T17:00:00Z|2017-04-12"},
 		{`WITH x AS (SELECT 1 AS a) FROM x`, "1"},
+		{`SELECT ';' AS a ORDER BY a DESC; -- the end; really`, ";"},
+		{"/* first */ SELECT 1 -- then\n;;\n", "1"},
 		{`VALUES (1, 'a')`, "1|a"},
 		{`SELECT count(*) FROM range(5)`, "5"},
 		{`SELECT sum(range) FROM range(5)`, "10"},
