@@ -45,7 +45,7 @@ func (l *Live) query(r *http.Request) *params {
 func (p *params) done() error {
 	for name := range p.values {
 		if !slices.Contains(p.known, name) {
-			p.fault(name, "unknown, want one of "+strings.Join(p.known, ", "))
+			p.fault(name, strings.TrimSuffix("unknown, want one of "+strings.Join(p.known, ", "), ", want one of "))
 		}
 	}
 	if len(p.errs) == 0 {
