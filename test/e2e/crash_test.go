@@ -1,0 +1,171 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/millrace/millrace/pkg/mqtt"
+)
+
+// ledgerDevice is a device that numbers its messages, writes down what was acknowledged, and sends again what was not, as
+// real devices do: the same bytes with the same timestamp.
+type ledgerDevice struct {
+	id    string
+	begin time.Time
+
+	mu           sync.Mutex
+	acknowledged int // messages 0 to acknowledged-1 were
+}
+
+func (d *ledgerDevice) message(n int) []byte {
+	return fmt.Appendf(nil, `{"DeviceId":%q,"n":%d,"timestamp":%q}`, d.id, n, d.begin.Add(time.Duration(n)*time.Millisecond).Format(time.RFC3339Nano))
+}
+
+// window is how many messages a device has under way.
+const window = 50
+
+// live sends over one connection after the other until ctx ends; address tells where the instance is now.
+func (d *ledgerDevice) live(ctx context.Context, address func() string) {
+	for ctx.Err() == nil {
+		c, err := mqtt.Dial(ctx, mqtt.ClientOptions{Addr: address(), ClientID: d.id, CleanStart: true, MaxInflight: window})
+		if err != nil {
+			select {
+			case <-ctx.Done():
+			case <-time.After(50 * time.Millisecond):
+			}
+			continue
+		}
+		d.session(ctx, c)
+		_ = c.Close()
+	}
+}
+
+func (d *ledgerDevice) session(ctx context.Context, c *mqtt.Client) {
+	for n := d.count(); ctx.Err() == nil; n++ {
+		err := c.PublishAsync("devices/"+d.id+"/messages/events/", d.message(n), 1, nil, func(err error) {
+			if err == nil {
+				d.mu.Lock()
+				d.acknowledged = max(d.acknowledged, n+1) // acknowledgements come in order
+				d.mu.Unlock()
+			}
+		})
+		if err != nil {
+			return
+		}
+	}
+	_ = c.Drain(ctx)
+}
+
+func (d *ledgerDevice) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.acknowledged
+}
+
+// TestKillLosesAndDoublesNothing kills the process ten times at different moments while devices send and retry. In the end
+// every acknowledged message is there, and none is there twice.
+func TestKillLosesAndDoublesNothing(t *testing.T) {
+	kills := 10
+	if testing.Short() {
+		kills = 2
+	}
+	dir := t.TempDir()
+	in := run(t, dir)
+	var mu sync.Mutex
+	addr := in.mqtt
+	address := func() string { mu.Lock(); defer mu.Unlock(); return addr }
+	begin := time.Now().UTC().Truncate(time.Hour).Add(-3 * time.Hour) // so that every window has ended
+	devices := make([]*ledgerDevice, 20)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var all sync.WaitGroup
+	for i := range devices {
+		devices[i] = &ledgerDevice{id: "ledger-" + strconv.Itoa(i), begin: begin}
+		all.Go(func() { devices[i].live(ctx, address) })
+	}
+	chance := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // moments, not secrets
+	for kill := range kills {
+		progress := sum(devices)
+		eventually(t, fmt.Sprintf("messages are acknowledged before kill %d", kill), func() error {
+			if got := sum(devices); got < progress+200+chance.IntN(3000) {
+				return fmt.Errorf("%d acknowledged since", got-progress)
+			}
+			return nil
+		})
+		in.kill()
+		in = run(t, dir)
+		mu.Lock()
+		addr = in.mqtt
+		mu.Unlock()
+	}
+	stop()
+	all.Wait()
+	checkLedger(t, in, devices)
+}
+
+func sum(devices []*ledgerDevice) int {
+	n := 0
+	for _, d := range devices {
+		n += d.count()
+	}
+	return n
+}
+
+// checkLedger holds the stores against what was acknowledged: each number once, without a gap up to the last acknowledged
+// one; beyond it only what was under way when the device stopped.
+func checkLedger(t *testing.T, in *instance, devices []*ledgerDevice) {
+	t.Helper()
+	for _, d := range devices {
+		eventually(t, d.id+" has all its messages", func() error {
+			const query = "SELECT count(*), count(DISTINCT value), coalesce(max(value), -1)::BIGINT FROM device_messages WHERE device_id = '%s'"
+			rows, err := in.query(t.Context(), fmt.Sprintf(query, d.id))
+			if err != nil {
+				return err
+			}
+			count, distinct, highest := number(t, rows[0][0]), number(t, rows[0][1]), number(t, rows[0][2])
+			switch {
+			case count != distinct:
+				t.Fatalf("%s: %d rows for %d messages: some are there twice", d.id, count, distinct)
+			case distinct < d.count():
+				return fmt.Errorf("%d of %d acknowledged messages are there", distinct, d.count())
+			case highest+1 != distinct:
+				return fmt.Errorf("messages up to %d, but only %d of them", highest, distinct)
+			case highest >= d.count()+window:
+				t.Fatalf("%s: message %d was never sent", d.id, highest)
+			}
+			return nil
+		})
+	}
+	// Latest state is the newest message, and the windows count what history holds.
+	in.wantRows(t, `SELECT count(*) FROM device_state s JOIN (
+		SELECT device_id, max(value) AS newest FROM device_messages GROUP BY 1) h USING (device_id) WHERE s.value <> h.newest`, []string{"0"})
+	in.wantRows(t, "SELECT count(*) FROM (SELECT device_id, origin_partition, origin_position FROM device_messages GROUP BY ALL HAVING count(*) > 1)", []string{"0"})
+	in.wantRows(t, windowsDiffer("10"), []string{"0"})
+}
+
+// windowsDiffer counts the windows of a length in seconds that do not equal what SQL computes from history, or are missing on
+// either side.
+func windowsDiffer(seconds string) string {
+	return `SELECT count(*) FROM (
+	SELECT device_id, channel_key, window_start::TIMESTAMP AS w, "count" AS n, "min" AS lo, "max" AS hi, "sum" AS total, "first" AS f, "last" AS l
+	FROM aggregates WHERE window_seconds = ` + seconds + `) a FULL JOIN (
+	SELECT device_id, channel_key, time_bucket(INTERVAL ` + seconds + ` SECOND, event_time::TIMESTAMP) AS w,
+		count(*) AS n, min(value) AS lo, max(value) AS hi, sum(value) AS total, arg_min(value, event_time) AS f, arg_max(value, event_time) AS l
+	FROM device_messages WHERE value IS NOT NULL GROUP BY ALL) h
+	USING (device_id, channel_key, w)
+	WHERE a.n IS DISTINCT FROM h.n OR a.lo <> h.lo OR a.hi <> h.hi OR a.f <> h.f OR a.l <> h.l OR abs(a.total - h.total) > 1e-6 * (1 + abs(h.total))`
+}
+
+func number(t *testing.T, s string) int {
+	t.Helper()
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
