@@ -225,7 +225,7 @@ func (e *Engine) sayAlive(out *Output, i int, h telemetry.Header) {
 	if at < t.newest {
 		return // of another ingest process whose clock is behind
 	}
-	e.settle(out, t, at)
+	e.settle(out, t, at-1) // silent for longer than the rule says, and not as long
 	if t.alarm != nil {
 		e.signal(out, t, &signal{at: at, seen: at, clear: true})
 	}
