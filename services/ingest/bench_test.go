@@ -3,6 +3,7 @@ package ingest_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"syscall"
@@ -54,6 +55,7 @@ func BenchmarkMQTT(b *testing.B) {
 }
 
 func flood(b *testing.B, c *mqtt.Client, device, n int) {
+	b.Helper()
 	id := fmt.Sprintf("device%04d", device)
 	body := []byte(strings.Replace(panel, "homecontroller", id, 1))
 	for range n {
@@ -65,4 +67,26 @@ func flood(b *testing.B, c *mqtt.Client, device, n int) {
 	if err := c.Drain(b.Context()); err != nil {
 		b.Error(err)
 	}
+}
+
+// BenchmarkHTTP posts NDJSON of 1,000 Channel messages, through the handler alone.
+func BenchmarkHTTP(b *testing.B) {
+	r := start(b, setup{bus: null{4}, mounted: true, cfg: func(c *ingest.Config) { c.Limits.MessagesPerSecond = 0 }})
+	const lines = 1000
+	body := strings.Repeat(panel+"\n", lines)
+	began := cpu()
+	b.ReportAllocs()
+	for b.Loop() {
+		req, err := http.NewRequestWithContext(b.Context(), http.MethodPost, "/v1/messages", strings.NewReader(body))
+		if err != nil {
+			b.Fatal(err)
+		}
+		w := &recorder{header: http.Header{}}
+		if r.ingest.Handler().ServeHTTP(w, req); w.status != http.StatusAccepted {
+			b.Fatal(w.status)
+		}
+	}
+	n := float64(b.N * lines)
+	b.ReportMetric(n/b.Elapsed().Seconds(), "msgs/s")
+	b.ReportMetric((cpu()-began).Seconds()/n*1e6, "CPU-s/million")
 }

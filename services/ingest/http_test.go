@@ -16,22 +16,22 @@ import (
 	"github.com/millrace/millrace/services/ingest"
 )
 
-func packed(t testing.TB, name, body string) string {
-	t.Helper()
+func packed(tb testing.TB, name, body string) string {
+	tb.Helper()
 	var b bytes.Buffer
 	var z io.WriteCloser = gzip.NewWriter(&b)
 	if name == "zstd" {
 		w, err := zstd.NewWriter(&b)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		z = w
 	}
 	if _, err := io.WriteString(z, body); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := z.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b.String()
 }

@@ -78,7 +78,7 @@ func New(ctx context.Context, cfg Config, d Deps) (*Ingest, error) {
 	lane := pipeline.New(pipeline.Config{
 		Tenant: cfg.Tenant, Decoder: decoder, MessageBytesMax: int(cfg.Limits.MessageBytes) + recordSlack,
 		RatePerSecond: cfg.Limits.MessagesPerSecond, RateBurst: cfg.Limits.MessagesBurst, DevicesMax: cfg.Limits.Devices,
-	}, i.writer, m)
+	}, i.writer, m, d.Log, d.Now)
 	gateways := make([]permit.Gateway, 0, len(cfg.Gateways))
 	for _, g := range cfg.Gateways {
 		gateways = append(gateways, permit.Gateway{Device: g.Device, For: g.For})

@@ -47,15 +47,15 @@ type setup struct {
 	now     func() time.Time
 }
 
-func start(t testing.TB, s setup) *rig {
-	t.Helper()
+func start(tb testing.TB, s setup) *rig {
+	tb.Helper()
 	if s.mem.Partitions == 0 {
 		s.mem.Partitions = 4
 	}
 	if s.now == nil {
 		s.now = time.Now
 	}
-	r := &rig{t: t, log: mem.New(s.mem), metrics: prometheus.NewRegistry(), addrs: map[string]string{}}
+	r := &rig{t: tb, log: mem.New(s.mem), metrics: prometheus.NewRegistry(), addrs: map[string]string{}}
 	cfg := ingest.DefaultConfig()
 	cfg.MQTT.Addr, cfg.HTTP.Addr = "127.0.0.1:0", "127.0.0.1:0"
 	if s.cfg != nil {
@@ -66,7 +66,7 @@ func start(t testing.TB, s setup) *rig {
 	var once sync.Once
 	d := ingest.Deps{
 		Bus: r.log, Feed: s.feed, Metrics: r.metrics, Now: s.now, Mounted: s.mounted,
-		Log:       slog.New(slog.NewTextHandler(writer{t}, &slog.HandlerOptions{Level: slog.LevelError})),
+		Log:       slog.New(slog.NewTextHandler(writer{tb}, &slog.HandlerOptions{Level: slog.LevelError})),
 		Listening: func(name string, a net.Addr) { r.addrs[name] = a.String() },
 		Ready:     func(error) { once.Do(func() { close(open) }) },
 	}
@@ -74,31 +74,31 @@ func start(t testing.TB, s setup) *rig {
 		d.Bus = s.bus
 	}
 	if s.keys {
-		r.access = filepath.Join(t.TempDir(), "access.json")
+		r.access = filepath.Join(tb.TempDir(), "access.json")
 		keys, err := access.Open(ctx, r.access, d.Log, s.now)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		d.Access = keys
 	}
 	var err error
 	if r.ingest, err = ingest.New(ctx, cfg, d); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- r.ingest.Run(ctx) }()
 	select {
 	case <-open:
 	case err := <-ended:
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	r.stop = sync.OnceValue(func() error {
 		cancel()
 		return <-ended
 	})
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := r.stop(); err != nil {
-			t.Errorf("Run: %v", err)
+			tb.Errorf("Run: %v", err)
 		}
 	})
 	return r
@@ -205,8 +205,8 @@ func (r *rig) values() []string {
 }
 
 // eventually waits for a condition, generously.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
+func eventually(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
 	deadline := time.After(20 * time.Second)
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -214,7 +214,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("not in 20 s: %s", what)
+			tb.Fatalf("not in 20 s: %s", what)
 		}
 	}
 }
@@ -240,9 +240,9 @@ func (r *rig) metric(name string) float64 {
 func (r *rig) url(path string) string { return "http://" + r.addrs["http"] + path }
 
 // client makes no connections that outlive the test.
-func client(t testing.TB) *http.Client {
-	t.Helper()
+func client(tb testing.TB) *http.Client {
+	tb.Helper()
 	tr := &http.Transport{}
-	t.Cleanup(tr.CloseIdleConnections)
+	tb.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr}
 }

@@ -160,8 +160,10 @@ func TestConnectionsOfADeviceAreRecorded(t *testing.T) {
 	eventually(t, "four events", func() bool { return len(events()) == 4 })
 	got := events()
 	want := []event{
-		{true, "", "one", "mqtt5", ""}, {false, "", "one", "", "client disconnected"},
-		{true, "", "two", "mqtt3.1.1", ""}, {false, "", "two", "", "connection closed without DISCONNECT"},
+		{true, "", "one", "mqtt5", ""},
+		{false, "", "one", "", "client disconnected"},
+		{true, "", "two", "mqtt3.1.1", ""},
+		{false, "", "two", "", "connection closed without DISCONNECT"},
 	}
 	for i := range want {
 		if got[i].Connected != (got[i].Address != "") {

@@ -138,7 +138,7 @@ func (e *Edge) take(w http.ResponseWriter, r *http.Request) (*answer, *failure) 
 		b.Submit(r.Context(), nil) // it is empty: nothing was gathered
 		return nil, &failure{http.StatusTooManyRequests, "too many messages of this device", out.Wait}
 	}
-	t := &ticket{left: out.Records(), done: make(chan struct{})}
+	t := &ticket{count: e.deps.Counters, left: out.Records(), done: make(chan struct{})}
 	if t.left == 0 {
 		close(t.done)
 	}
@@ -236,17 +236,19 @@ func contentType(header string) (string, *failure) {
 
 // ticket waits for the records of one request. Its lanes report at the same time.
 type ticket struct {
-	mu   sync.Mutex
-	left int
-	err  error
-	done chan struct{}
+	count *pipeline.Counters
+	mu    sync.Mutex
+	left  int
+	err   error
+	done  chan struct{}
 }
 
 // Done implements bus.Ticket.
 func (t *ticket) Done(n int, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err != nil && t.err == nil {
+	if err != nil {
+		t.count.Fail(n)
 		t.err = err
 	}
 	if t.left -= n; t.left == 0 {

@@ -156,11 +156,9 @@ func (c *conn) connack(m *mqtt.Connect, present bool) mqtt.Connack {
 	p.ReceiveMaximum = math.MaxUint16
 	p.MaximumPacketSize = uint32(c.edge.cfg.PacketBytesMax) //nolint:gosec // validated to be far smaller
 	p.TopicAliasMaximum = aliasesMax
-	for _, id := range []mqtt.PropertyID{
-		mqtt.PropRetainAvailable, mqtt.PropSharedAvailable, mqtt.PropSubscriptionIDsAvailable,
-	} {
-		p.Set(id) // not available
-	}
+	// Not available. RETAIN is not refused: devices set it, and a message that is kept in a table is kept after all.
+	p.Set(mqtt.PropSharedAvailable)
+	p.Set(mqtt.PropSubscriptionIDsAvailable)
 	if asked := m.Properties.SessionExpiry; time.Duration(asked)*time.Second != c.session.expiry {
 		p.SessionExpiry = uint32(c.session.expiry / time.Second) //nolint:gosec // at most what fits
 		p.Set(mqtt.PropSessionExpiry)

@@ -252,7 +252,11 @@ func (c *conn) follow(life context.Context, sub *subscription, filter feed.Filte
 	c.pumps.Go(func() {
 		defer cancel()
 		defer events.Close()
-		if err := c.pump(ctx, sub, events); err != nil && ctx.Err() == nil {
+		switch err := c.pump(ctx, sub, events); {
+		case err == nil || ctx.Err() != nil:
+		case errors.Is(err, feed.ErrClosed):
+			c.end(endShutdown()) // the feed goes with the process
+		default:
 			c.end(ending{why: "live feed ended: " + err.Error(), reason: mqtt.ReasonUnspecified, tell: true})
 		}
 	})

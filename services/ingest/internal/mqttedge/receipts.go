@@ -30,21 +30,26 @@ const ringKeep = 1024
 // add puts r at the end and returns its seq.
 func (q *receipts) add(r *receipt) uint64 {
 	n := q.tail - q.head
-	if int(n) == len(q.ring) { //nolint:gosec // bounded by the packets in flight
+	if int(n) == len(q.ring) { //nolint:gosec // G115: bounded by the packets in flight
 		q.grow()
 	}
-	q.ring[q.tail&uint64(len(q.ring)-1)] = *r
+	*q.at(q.tail) = *r
 	q.tail++
 	q.bytes += int(r.size)
 	return q.tail - 1
 }
 
+// at returns the place of seq.
+func (q *receipts) at(seq uint64) *receipt {
+	return &q.ring[seq&uint64(len(q.ring)-1)] //nolint:gosec // G115: a ring is at least 16 long
+}
+
 func (q *receipts) grow() {
-	ring := make([]receipt, max(16, 2*len(q.ring)))
+	bigger := receipts{ring: make([]receipt, max(16, 2*len(q.ring)))}
 	for seq := q.head; seq < q.tail; seq++ {
-		ring[seq&uint64(len(ring)-1)] = q.ring[seq&uint64(len(q.ring)-1)]
+		*bigger.at(seq) = *q.at(seq)
 	}
-	q.ring = ring
+	q.ring = bigger.ring
 }
 
 // next returns the oldest receipt when it can be answered.
@@ -52,7 +57,7 @@ func (q *receipts) next() (receipt, bool) {
 	if q.head == q.tail {
 		return receipt{}, false
 	}
-	r := &q.ring[q.head&uint64(len(q.ring)-1)]
+	r := q.at(q.head)
 	if r.pending > 0 {
 		return receipt{}, false
 	}
@@ -69,7 +74,7 @@ func (q *receipts) next() (receipt, bool) {
 // unanswered yields what is left, in order.
 func (q *receipts) unanswered(yield func(*receipt) bool) {
 	for seq := q.head; seq < q.tail; seq++ {
-		if !yield(&q.ring[seq&uint64(len(q.ring)-1)]) {
+		if !yield(q.at(seq)) {
 			return
 		}
 	}
@@ -101,12 +106,12 @@ func (l *lane) expect(seq uint64) {
 // is answered: the connection ends.
 func (l *lane) report(q *receipts, n int, failed bool) {
 	q.unreported -= n
-	for left := uint64(n); left > 0 && l.head < len(l.runs); { //nolint:gosec // a count
+	for left := uint64(n); left > 0 && l.head < len(l.runs); { //nolint:gosec // G115: a count
 		r := &l.runs[l.head]
 		k := min(left, r.n)
 		if !failed {
 			for seq := r.first; seq < r.first+k; seq++ {
-				q.ring[seq&uint64(len(q.ring)-1)].pending--
+				q.at(seq).pending--
 			}
 		}
 		r.first, r.n, left = r.first+k, r.n-k, left-k
@@ -129,6 +134,7 @@ func (l *lane) Done(n int, err error) {
 	defer c.mu.Unlock()
 	l.report(&c.receipts, n, err != nil)
 	if err != nil {
+		c.edge.count.Fail(n)
 		c.endLocked(endOfLog(err))
 	}
 	c.settleLocked()

@@ -3,6 +3,7 @@ package mqttedge
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/millrace/millrace/pkg/bus"
@@ -43,7 +44,7 @@ func newWill(m *mqtt.Connect, s *permit.Sender, bytesMax int) (*will, error) {
 	p := &m.Will.Properties
 	return &will{
 		route: r, payload: m.Will.Payload, contentType: string(p.ContentType), sender: s,
-		props: appendUser(r.props[:len(r.props):len(r.props)], p.User), delay: time.Duration(p.WillDelay) * time.Second,
+		props: appendUser(slices.Clip(r.props), p.User), delay: time.Duration(p.WillDelay) * time.Second,
 	}, nil
 }
 
@@ -60,7 +61,7 @@ func appendUser(dst []telemetry.Property, user mqtt.UserProperties) []telemetry.
 	return dst
 }
 
-// publish takes a will as if its device had sent it now, whatever its rate.
+// publishWill takes a will as if its device had sent it now, whatever its rate.
 func (e *Edge) publishWill(ctx context.Context, w *will) {
 	if w == nil {
 		return

@@ -15,6 +15,7 @@ type Metrics struct {
 	rejected *prometheus.CounterVec // protocol, reason
 	bytes    *prometheus.CounterVec // protocol
 	odd      *prometheus.CounterVec // what
+	failed   *prometheus.CounterVec // protocol
 	latency  *prometheus.HistogramVec
 }
 
@@ -37,13 +38,17 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 			Name: "millrace_ingest_oddities_total",
 			Help: "Messages that were taken with something odd about them, such as a clock that runs ahead.",
 		}, []string{"what"}),
+		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "millrace_ingest_failed_records_total",
+			Help: "Records that the log did not take, or whose outcome is unknown. Their senders got no acknowledgement; QoS 0 expects none, and is lost.",
+		}, []string{"protocol"}),
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "millrace_ingest_ack_seconds",
 			Help:    "From a message's arrival until the log has it on disk; of several that one append took, the one that waited longest.",
 			Buckets: prometheus.ExponentialBuckets(0.000_25, 2, 16),
 		}, []string{"protocol"}),
 	}
-	for _, c := range []prometheus.Collector{m.messages, m.rejected, m.bytes, m.odd, m.latency} {
+	for _, c := range []prometheus.Collector{m.messages, m.rejected, m.bytes, m.odd, m.failed, m.latency} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register the metrics of the pipeline: %w", err)
 		}
@@ -58,6 +63,7 @@ func (m *Metrics) Of(protocol string) *Counters {
 		refused:  m.messages.WithLabelValues(protocol, "rejected"),
 		limited:  m.messages.WithLabelValues(protocol, "over_rate"),
 		bytes:    m.bytes.WithLabelValues(protocol),
+		failed:   m.failed.WithLabelValues(protocol),
 		Latency:  m.latency.WithLabelValues(protocol),
 		reasons:  m.rejected.MustCurryWith(prometheus.Labels{"protocol": protocol}),
 	}
@@ -65,8 +71,8 @@ func (m *Metrics) Of(protocol string) *Counters {
 
 // Counters are those of one protocol. Safe for concurrent use.
 type Counters struct {
-	accepted, refused, limited, bytes prometheus.Counter
-	reasons                           *prometheus.CounterVec
+	accepted, refused, limited, bytes, failed prometheus.Counter
+	reasons                                   *prometheus.CounterVec
 	// Latency takes the seconds from a message's arrival to its place on disk.
 	Latency prometheus.Observer
 }
@@ -76,6 +82,9 @@ func (c *Counters) Refuse(reason string, n int) {
 	c.refused.Add(float64(n))
 	c.reasons.WithLabelValues(reason).Add(float64(n))
 }
+
+// Fail counts n records that were submitted and are not known to be on disk.
+func (c *Counters) Fail(n int) { c.failed.Add(float64(n)) }
 
 // reasonOf is the label of a decoder's refusal.
 func reasonOf(err error) string {

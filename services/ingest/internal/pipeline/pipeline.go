@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -48,12 +49,12 @@ type Pipeline struct {
 	batches  sync.Pool // of *Batch
 }
 
-// New returns a pipeline into writer. The decoder's OnCount is taken by m.
-func New(cfg Config, writer *bus.Writer, m *Metrics) *Pipeline {
+// New returns a pipeline into writer. What the decoder finds odd is counted by m, and now and then log names the device.
+func New(cfg Config, writer *bus.Writer, m *Metrics, log *slog.Logger, now func() time.Time) *Pipeline {
 	if cfg.Tenant == "" {
 		cfg.Tenant = telemetry.DefaultTenant
 	}
-	cfg.Decoder.OnCount = func(what, _ string) { m.odd.WithLabelValues(what).Inc() }
+	cfg.Decoder.OnCount = (&oddities{log: log, now: now, count: m.odd}).note
 	return &Pipeline{
 		cfg: cfg, decoder: telemetry.NewDecoder(cfg.Decoder), writer: writer,
 		limit:    newLimiter(cfg.RatePerSecond, cfg.RateBurst, cfg.DevicesMax),
