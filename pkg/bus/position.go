@@ -17,7 +17,7 @@ type PartitionID struct {
 func (p PartitionID) String() string { return p.Topic + "[" + strconv.Itoa(p.Number) + "]" }
 
 // Position is the place of one record in its partition. Positions of one partition rise; they need not be dense. The zero
-// Position is before every record.
+// Position is before every record, and so is 0.1, which unlike the zero Position can be committed.
 type Position struct {
 	Seq   uint64 // Kafka: offset + 1; NATS: stream sequence of the frame
 	Index uint32 // NATS: index of the record in its frame; Kafka: 0

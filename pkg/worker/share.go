@@ -128,18 +128,19 @@ func (s *share[Row]) resume(ctx context.Context, p *part) error {
 		if from.Through, err = p.End(ctx); err != nil {
 			return fmt.Errorf("find the end: %w", err)
 		}
-		if !from.Through.IsZero() {
-			if err := p.Commit(ctx, from); err != nil {
-				return fmt.Errorf("commit the end as the start: %w", err)
-			}
-			p.hinted, ok = from.Through, true
+		if from.Through.IsZero() {
+			from.Through = bus.Position{Index: 1} // before every record as well, but a commit of zero is none
 		}
+		if err := p.Commit(ctx, from); err != nil {
+			return fmt.Errorf("commit the end as the start: %w", err)
+		}
+		p.hinted, ok = from.Through, true
 	}
 	if ok {
 		p.progress = from.Clone()
 	}
 	p.start = bus.Start{Position: p.progress.Through}
-	if !ok && s.loop.busProgress() && !s.loop.Start.Newest {
+	if !ok && s.loop.busProgress() {
 		p.start = s.loop.Start
 	}
 	p.written, p.origins = p.progress.Through, from.Clone().Origins

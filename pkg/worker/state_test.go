@@ -213,6 +213,24 @@ func TestALateComerMayBeginAtTheNewest(t *testing.T) {
 	})
 }
 
+func TestALateComerToAnEmptyTopicMissesNothingOfWhatComesNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTester(t)
+		w.loop.Store, w.loop.Start = nil, bus.Start{Newest: true}
+		w.loop.NewTask = func(int) (worker.Task[text], error) { return worker.Decide[text](forward), nil }
+		w.start()
+		settle(time.Second)
+		w.wantStop()
+		w.send("first", "second") // while it is away
+		w.start()
+		settle(time.Second)
+		if got := published(w.log, bus.Critical); !slices.Equal(got, []string{"first", "second"}) {
+			t.Fatalf("published %q", got)
+		}
+		w.wantStop()
+	})
+}
+
 func TestDearWritesComeFurtherApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTester(t)

@@ -50,6 +50,26 @@ func commits(t *testing.T, d Driver) {
 	withShare(t, i.Log, "g", func(p bus.Partition) error { return expect(p, bus.Progress{Through: recs[2].Position}) })
 }
 
+// commitBeforeAll is what a reader does that begins at the end of a partition that is empty.
+func commitBeforeAll(t *testing.T, d Driver) {
+	log := open(t, d).Log
+	start := bus.Position{Index: 1}
+	withShare(t, log, "g", func(p bus.Partition) error {
+		return p.Commit(within(t), bus.Progress{Through: start})
+	})
+	mustAppend(t, log, firstPartition(), "a", "b", "c")
+	withShare(t, log, "g", func(p bus.Partition) error {
+		got, ok, err := p.Committed(within(t))
+		if err != nil || !ok || got.Through != start {
+			return fmt.Errorf("committed is %v, %v, %w, want %v", got, ok, err, start)
+		}
+		if recs := read(t, p, bus.Start{Position: start}, 3); len(recs) != 3 {
+			return fmt.Errorf("read %d records after %v, want 3", len(recs), start)
+		}
+		return nil
+	})
+}
+
 func shares(t *testing.T, d Driver) {
 	const partitions = 4
 	i := d.Open(t, Options{Partitions: partitions, RecordBytesMax: 1 << 10})

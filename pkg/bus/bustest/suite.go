@@ -58,6 +58,7 @@ func Run(t *testing.T, d Driver) {
 		{"the end is the newest record's position, zero in an empty partition", end},
 		{"a commit outside of any group is an error", commitOutside},
 		{"a commit is what is committed, for this group only, and one that is behind changes nothing", commits},
+		{"a commit of 0.1 is one before every record, and no commit of nothing", commitBeforeAll},
 		{"the members of a group own each share once, with all its topics", shares},
 		{"a subscription ends without an error when its context ends", subscriptionEnds},
 		{"an own that fails ends the subscription with its error, after every own has returned", ownFails},
