@@ -2,32 +2,65 @@ package connect
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/millrace/millrace/pkg/bus/nats"
 	"github.com/millrace/millrace/pkg/service"
+	"github.com/millrace/millrace/pkg/worker"
 )
 
-// Worker opens the log for a worker that is a process of its own: it reads the section "bus" of its configuration file, and
-// opens the gate "bus" when the log is there. topics are those beyond bus.Topics. The caller closes the log.
-func Worker(ctx context.Context, p *service.Process, topics []string) (*nats.Log, error) {
-	p.Health.Set("bus", service.ErrStarting)
+// Worker is a worker that is a process of its own, with what it opens.
+type Worker struct {
+	*service.Process
+	Loops *worker.Metrics
+
+	closers []func() error // in the order of opening
+}
+
+// Main is the main of a worker's binary: service.Main, with the sections of the configuration file known. What run opened
+// through the Worker is closed after it has returned.
+func Main(name string, run func(ctx context.Context, w *Worker) error) {
+	service.Main(name, func(ctx context.Context, p *service.Process) (err error) {
+		loops, err := worker.NewMetrics(p.Metrics)
+		if err != nil {
+			return err
+		}
+		w := &Worker{Process: p, Loops: loops}
+		defer func() { err = errors.Join(err, w.close()) }()
+		return run(ctx, w)
+	}, Sections()...)
+}
+
+func (w *Worker) close() error {
+	var errs []error
+	for i := len(w.closers) - 1; i >= 0; i-- {
+		errs = append(errs, w.closers[i]())
+	}
+	return errors.Join(errs...)
+}
+
+// Bus opens the log that the section "bus" of the configuration file names, and the gate "bus" when it is there. topics are
+// those beyond bus.Topics.
+func (w *Worker) Bus(ctx context.Context, topics ...string) (*nats.Log, error) {
+	w.Health.Set("bus", service.ErrStarting)
 	cfg := DefaultBus()
-	if err := p.Config("bus", &cfg); err != nil {
+	if err := w.Config("bus", &cfg); err != nil {
 		return nil, err
 	}
-	log, err := Bus(ctx, cfg, Deps{Log: p.Log, Now: p.Now, Metrics: p.Metrics, Topics: topics})
+	log, err := Bus(ctx, cfg, Deps{Log: w.Log, Now: w.Now, Metrics: w.Metrics, Topics: topics})
 	if err != nil {
 		return nil, err
 	}
-	p.Health.Set("bus", nil)
+	w.closers = append(w.closers, log.Close)
+	w.Health.Set("bus", nil)
 	return log, nil
 }
 
 // Tenant reads the key "tenant" of the configuration file.
-func Tenant(p *service.Process, otherwise string) (string, error) {
+func (w *Worker) Tenant(otherwise string) (string, error) {
 	tenant := otherwise
-	if err := p.Config("tenant", &tenant); err != nil {
+	if err := w.Config("tenant", &tenant); err != nil {
 		return "", fmt.Errorf("tenant: %w", err)
 	}
 	return tenant, nil

@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"errors"
 
 	"golang.org/x/sync/errgroup"
 
@@ -13,33 +12,33 @@ import (
 	"github.com/millrace/millrace/services/ingest"
 )
 
-func main() { service.Main("ingest", run, connect.Sections()...) }
+func main() { connect.Main("ingest", run) }
 
-func run(ctx context.Context, p *service.Process) (err error) {
-	p.Health.Set("ingest", service.ErrStarting)
+func run(ctx context.Context, w *connect.Worker) error {
+	w.Health.Set("ingest", service.ErrStarting)
 	cfg := ingest.DefaultConfig()
-	if err := p.Config("ingest", &cfg); err != nil {
+	if err := w.Config("ingest", &cfg); err != nil {
 		return err
 	}
-	if cfg.Tenant, err = connect.Tenant(p, cfg.Tenant); err != nil {
+	var err error
+	if cfg.Tenant, err = w.Tenant(cfg.Tenant); err != nil {
 		return err
 	}
-	keys, err := connect.Keys(ctx, p, cfg.Listeners())
+	keys, err := connect.Keys(ctx, w.Process, cfg.Listeners())
 	if err != nil {
 		return err
 	}
-	log, err := connect.Worker(ctx, p, nil)
+	log, err := w.Bus(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, log.Close()) }()
-	hub, err := feed.NewHub(feed.DefaultConfig(), feed.Deps{Bus: log, Metrics: p.Metrics, Log: p.Log})
+	hub, err := feed.NewHub(feed.DefaultConfig(), feed.Deps{Bus: log, Metrics: w.Metrics, Log: w.Log})
 	if err != nil {
 		return err
 	}
 	edge, err := ingest.New(context.WithoutCancel(ctx), cfg, ingest.Deps{
-		Bus: log, Access: keys, Feed: hub, Metrics: p.Metrics, Log: p.Log, Now: p.Now,
-		Ready: func(reason error) { p.Health.Set("ingest", reason) },
+		Bus: log, Access: keys, Feed: hub, Metrics: w.Metrics, Log: w.Log, Now: w.Now,
+		Ready: func(reason error) { w.Health.Set("ingest", reason) },
 	})
 	if err != nil {
 		return err

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 
 	"golang.org/x/sync/errgroup"
 
@@ -15,29 +14,28 @@ import (
 	"github.com/millrace/millrace/services/live"
 )
 
-func main() { service.Main("live", run, connect.Sections()...) }
+func main() { connect.Main("live", run) }
 
-func run(ctx context.Context, p *service.Process) (err error) {
-	p.Health.Set("live", service.ErrStarting)
+func run(ctx context.Context, w *connect.Worker) error {
+	w.Health.Set("live", service.ErrStarting)
 	cfg := live.DefaultConfig()
-	if err := p.Config("live", &cfg); err != nil {
+	if err := w.Config("live", &cfg); err != nil {
 		return err
 	}
-	keys, err := connect.Keys(ctx, p, []access.Listener{{Key: "live.http.addr", Addr: cfg.HTTP.Addr, TLS: cfg.HTTP.Cert != ""}})
+	keys, err := connect.Keys(ctx, w.Process, []access.Listener{{Key: "live.http.addr", Addr: cfg.HTTP.Addr, TLS: cfg.HTTP.Cert != ""}})
 	if err != nil {
 		return err
 	}
-	log, err := connect.Worker(ctx, p, nil)
+	log, err := w.Bus(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, log.Close()) }()
-	hub, err := feed.NewHub(cfg.Feed, feed.Deps{Bus: log, Metrics: p.Metrics, Log: p.Log})
+	hub, err := feed.NewHub(cfg.Feed, feed.Deps{Bus: log, Metrics: w.Metrics, Log: w.Log})
 	if err != nil {
 		return err
 	}
 	deps := live.Deps{
-		Bus: log, Feed: hub, Publish: log.Publish, Health: p.Health, Metrics: p.Metrics, Log: p.Log, Now: p.Now,
+		Bus: log, Feed: hub, Publish: log.Publish, Health: w.Health, Metrics: w.Metrics, Log: w.Log, Now: w.Now,
 	}
 	if keys != nil { // a nil pointer in an interface is not nil
 		deps.Auth = keys

@@ -3,38 +3,30 @@ package main
 
 import (
 	"context"
-	"errors"
 
 	"github.com/millrace/millrace/pkg/connect"
-	"github.com/millrace/millrace/pkg/service"
 	"github.com/millrace/millrace/pkg/store"
-	"github.com/millrace/millrace/pkg/worker"
 	logconsumer "github.com/millrace/millrace/services/log-consumer"
 )
 
-func main() { service.Main("log-consumer", run, connect.Sections()...) }
+func main() { connect.Main("log-consumer", run) }
 
-func run(ctx context.Context, p *service.Process) (err error) {
+func run(ctx context.Context, w *connect.Worker) error {
 	cfg := logconsumer.DefaultConfig()
-	if err := p.Config("log_consumer", &cfg); err != nil {
+	if err := w.Config("log_consumer", &cfg); err != nil {
 		return err
 	}
-	rows, err := connect.Store[store.LogWriter]("log-consumer", "logs")
+	rows, err := connect.Store[store.LogWriter](w.Name, "logs")
 	if err != nil {
 		return err
 	}
-	letters, err := connect.Store[store.DeadLetterWriter]("log-consumer", "dead_letters")
+	letters, err := connect.Store[store.DeadLetterWriter](w.Name, "dead_letters")
 	if err != nil {
 		return err
 	}
-	log, err := connect.Worker(ctx, p, nil)
+	log, err := w.Bus(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, log.Close()) }()
-	workers, err := worker.NewMetrics(p.Metrics)
-	if err != nil {
-		return err
-	}
-	return logconsumer.Run(ctx, cfg, logconsumer.Deps{Bus: log, Logs: rows, DeadLetters: letters, Workers: workers, Log: p.Log, Now: p.Now})
+	return logconsumer.Run(ctx, cfg, logconsumer.Deps{Bus: log, Logs: rows, DeadLetters: letters, Workers: w.Loops, Log: w.Log, Now: w.Now})
 }

@@ -3,29 +3,21 @@ package main
 
 import (
 	"context"
-	"errors"
 
 	"github.com/millrace/millrace/pkg/connect"
-	"github.com/millrace/millrace/pkg/service"
-	"github.com/millrace/millrace/pkg/worker"
 	"github.com/millrace/millrace/services/router"
 )
 
-func main() { service.Main("router", run, connect.Sections()...) }
+func main() { connect.Main("router", run) }
 
-func run(ctx context.Context, p *service.Process) (err error) {
+func run(ctx context.Context, w *connect.Worker) error {
 	cfg := router.DefaultConfig()
-	if err := p.Config("router", &cfg); err != nil {
+	if err := w.Config("router", &cfg); err != nil {
 		return err
 	}
-	log, err := connect.Worker(ctx, p, cfg.Topics())
+	log, err := w.Bus(ctx, cfg.Topics()...)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, log.Close()) }()
-	workers, err := worker.NewMetrics(p.Metrics)
-	if err != nil {
-		return err
-	}
-	return router.Run(ctx, cfg, router.Deps{Bus: log, Metrics: p.Metrics, Workers: workers, Log: p.Log, Now: p.Now})
+	return router.Run(ctx, cfg, router.Deps{Bus: log, Metrics: w.Metrics, Workers: w.Loops, Log: w.Log, Now: w.Now})
 }
