@@ -33,7 +33,8 @@ type Commit struct {
 type Writer[Row any] interface {
 	// Write makes rows and commit durable together, or neither. Writing the same rows under the same commit again changes
 	// nothing, so a write whose outcome is unknown is simply repeated. ErrFenced: see there. *Refused names rows that the
-	// engine will never take; the others are written, and so is the commit. Rows are the caller's again once it returned:
+	// engine will never take: nothing is written then, or at most other rows without the commit. The caller makes dead
+	// letters of those rows and then writes the others under the same commit. Rows are the caller's again once it returned:
 	// what the store keeps, it copies, unless its comment says otherwise. Safe for concurrent use.
 	Write(ctx context.Context, commit Commit, rows []Row) error
 	// Progress returns how far worker's writes cover p; ok is false where there were none.
@@ -53,7 +54,7 @@ type Buffered interface {
 	Flush(ctx context.Context) error
 }
 
-// Refused names the rows of a write that the engine will never take. All others were written.
+// Refused names the rows of a write that the engine will never take; at least one. The commit was not written.
 type Refused struct {
 	Rows    []int    // indexes into the rows of the write, rising
 	Reasons []string // beside Rows

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/millrace/millrace/pkg/bus"
@@ -11,7 +12,7 @@ import (
 )
 
 // commit makes everything that was taken since the last commit durable: it publishes, then appends dead letters, then writes
-// rows, progress and state together. A crash in between repeats the steps before it, which readers bear; the other order
+// rows, progress and state together, of which rows that the store refuses are dead letters first. A crash in between repeats the steps before it, which readers bear; the other order
 // would lose them.
 func (s *share[Row]) commit(ctx context.Context) error {
 	if !s.dirty {
@@ -69,7 +70,7 @@ func (s *share[Row]) written() {
 }
 
 // write gives the store rows, progress and state, and returns how long making and writing them took without the waiting
-// between attempts.
+// between attempts. Rows that the store refuses become dead letters before the others are written.
 func (s *share[Row]) write(ctx context.Context) (took time.Duration, err error) {
 	l := s.loop
 	started := l.Now()
@@ -86,28 +87,53 @@ func (s *share[Row]) write(ctx context.Context) (took time.Duration, err error) 
 		}
 		commit.Checkpoint = s.snapshot
 	}
-	made := l.Now().Sub(started)
-	var refused *store.Refused
+	took = l.Now().Sub(started)
+	for {
+		writing, refused, err := s.writeRows(ctx, commit)
+		if err != nil {
+			return 0, err
+		}
+		took += writing
+		if refused == nil {
+			l.Metrics.write.WithLabelValues(l.Worker).Observe(took.Seconds())
+			return took, nil
+		}
+		if err := s.refuseRows(ctx, refused); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// writeRows writes what there is, trying until the store has it or says which rows it will never take. took is that of the last
+// attempt.
+func (s *share[Row]) writeRows(ctx context.Context, commit store.Commit) (took time.Duration, refused *store.Refused, err error) {
 	err = s.retry(ctx, "write", func() error {
-		started := l.Now()
-		err := l.Store.Write(ctx, commit, s.out.Rows)
-		took = made + l.Now().Sub(started)
+		started := s.loop.Now()
+		err := s.loop.Store.Write(ctx, commit, s.out.Rows)
+		took = s.loop.Now().Sub(started)
 		if errors.As(err, &refused) {
 			return nil
 		}
 		return err
 	})
-	if err != nil {
-		return 0, err
-	}
-	l.Metrics.write.WithLabelValues(l.Worker).Observe(took.Seconds())
-	if refused == nil {
-		return took, nil
-	}
+	return took, refused, err
+}
+
+// refuseRows puts the rows that the store refused into dead letters, and takes them out of what is to be written.
+func (s *share[Row]) refuseRows(ctx context.Context, refused *store.Refused) error {
 	for i, row := range refused.Rows {
 		s.refuseRow(ctx, row, refused.Reasons[i])
 	}
-	return took, s.appendLetters(ctx)
+	if err := s.appendLetters(ctx); err != nil {
+		return err
+	}
+	row := -1
+	s.out.Rows = slices.DeleteFunc(s.out.Rows, func(Row) bool {
+		row++
+		_, no := slices.BinarySearch(refused.Rows, row)
+		return no
+	})
+	return nil
 }
 
 // hint commits to the bus what is durable: the progress itself where the bus keeps it, else what the log may trim. Unless it

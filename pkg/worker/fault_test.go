@@ -186,27 +186,6 @@ func TestAFullLogIsWaitedFor(t *testing.T) {
 	})
 }
 
-func TestARowThatTheStoreRefusesIsADeadLetter(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newTester(t)
-		w.table.refuse = func(row text) string {
-			if row == "huge" {
-				return "value out of range"
-			}
-			return ""
-		}
-		w.start()
-		w.send("a", "huge", "b")
-		settle(time.Second)
-		w.wantRows("a", "b")
-		letters := w.letters()
-		if len(letters) != 1 || string(letters[0].Payload) != `"huge"` || letters[0].Reason != "store: value out of range" {
-			t.Fatalf("dead letters %+v", letters)
-		}
-		w.wantStop()
-	})
-}
-
 func TestAFencedWorkerJoinsAgainFromWhatTheStoreHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTester(t)

@@ -77,14 +77,17 @@ func (s *table[Row]) write(commit store.Commit, rows []Row) error {
 	}
 	var refused store.Refused
 	for i, row := range rows {
-		if s.refuse != nil {
-			if reason := s.refuse(row); reason != "" {
-				refused.Rows, refused.Reasons = append(refused.Rows, i), append(refused.Reasons, reason)
-				continue
-			}
+		if s.refuse == nil {
+			break
 		}
-		s.rows = append(s.rows, row)
+		if reason := s.refuse(row); reason != "" {
+			refused.Rows, refused.Reasons = append(refused.Rows, i), append(refused.Reasons, reason)
+		}
 	}
+	if len(refused.Rows) > 0 {
+		return &refused
+	}
+	s.rows = append(s.rows, rows...)
 	for _, span := range commit.Spans {
 		s.progress[span.Partition] = span.Through
 	}
@@ -92,9 +95,6 @@ func (s *table[Row]) write(commit store.Commit, rows []Row) error {
 		s.checkpoints[commit.Task] = slices.Clone(commit.Checkpoint)
 	}
 	s.commits = append(s.commits, commit)
-	if len(refused.Rows) > 0 {
-		return &refused
-	}
 	return nil
 }
 
