@@ -1,6 +1,7 @@
 package worker_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -181,6 +182,48 @@ func TestAFullLogIsWaitedFor(t *testing.T) {
 		w.wantRows("a")
 		if got := published(w.log, bus.Critical); !slices.Equal(got, []string{"a"}) {
 			t.Fatalf("published %q", got)
+		}
+		w.wantStop()
+	})
+}
+
+func TestMoreThanALogHoldsIsPublishedAsItsReadersMakeRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTester(t)
+		w.log = mem.New(mem.Config{BytesMax: 1 << 20, Now: time.Now, Readers: map[string][]string{bus.Critical: {"reader"}}})
+		w.loop.Bus, w.loop.Store = w.log, nil
+		w.loop.NewTask = func(int) (worker.Task[text], error) {
+			return worker.Decide[text](func(out *worker.Output[text], _ string, r bus.Record) error {
+				r.Value = append(bytes.Repeat([]byte("x"), 100<<10), r.Value...)
+				out.Publish = append(out.Publish, worker.Publication{Topic: bus.Critical, Record: r})
+				return nil
+			}), nil
+		}
+		var want, got []string
+		for i := range 40 { // four times of what the partition holds, in one commit
+			want = append(want, fmt.Sprint(i))
+		}
+		w.send(want...)
+		w.start()
+		reader := worker.Loop[text]{
+			Worker: "reader", Topics: []string{bus.Critical}, Bus: w.log, Now: time.Now,
+			NewTask: func(int) (worker.Task[text], error) {
+				return worker.Decide[text](func(_ *worker.Output[text], _ string, r bus.Record) error {
+					got = append(got, strings.TrimLeft(string(r.Value), "x"))
+					return nil
+				}), nil
+			},
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- reader.Run(ctx) }()
+		settle(10 * time.Minute)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("read %q", got)
 		}
 		w.wantStop()
 	})

@@ -71,10 +71,43 @@ func (s *share[Row]) topicIndex(topic string) int {
 	return len(s.topics) - 1
 }
 
+// What goes to the log in one append. A log may have taken the first part of an append when it refuses the rest, and is then
+// given the whole again; so what is much might never come to its end in a log that is nearly full.
+const (
+	appendBytesMax   = 256 << 10
+	appendRecordsMax = 8192
+)
+
 // append puts records at the end of the share's partition of topic, trying until it works, and returns those that are larger
-// than the log takes. The halves of a batch that holds one go in order.
+// than the log takes.
 func (s *share[Row]) append(ctx context.Context, topic string, records []bus.Record) (tooLarge []bus.Record, err error) {
 	id := bus.PartitionID{Topic: topic, Number: s.bus.Number % max(1, s.loop.Bus.Partitions(topic))}
+	for len(records) > 0 {
+		n := atOnce(records)
+		refused, err := s.appendOnce(ctx, id, records[:n])
+		if err != nil {
+			return nil, err
+		}
+		tooLarge = append(tooLarge, refused...)
+		records = records[n:]
+	}
+	return tooLarge, nil
+}
+
+// atOnce returns how many of records make one append: at least one.
+func atOnce(records []bus.Record) int {
+	bytes := 0
+	for i := range records {
+		bytes += len(records[i].Value)
+		if i > 0 && (bytes > appendBytesMax || i >= appendRecordsMax) {
+			return i
+		}
+	}
+	return len(records)
+}
+
+// appendOnce is append for what makes one append. The halves of a batch that holds one that is too large go in order.
+func (s *share[Row]) appendOnce(ctx context.Context, id bus.PartitionID, records []bus.Record) (tooLarge []bus.Record, err error) {
 	err = s.retry(ctx, "publish to "+id.String(), func() error { return s.loop.Bus.Append(ctx, id, records) })
 	if !errors.Is(err, bus.ErrTooLarge) {
 		return nil, err
@@ -83,10 +116,10 @@ func (s *share[Row]) append(ctx context.Context, topic string, records []bus.Rec
 		return records, nil
 	}
 	half := len(records) / 2
-	first, err := s.append(ctx, topic, records[:half])
+	first, err := s.appendOnce(ctx, id, records[:half])
 	if err != nil {
 		return nil, err
 	}
-	second, err := s.append(ctx, topic, records[half:])
+	second, err := s.appendOnce(ctx, id, records[half:])
 	return append(slices.Clip(first), second...), err
 }
