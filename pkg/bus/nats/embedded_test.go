@@ -18,6 +18,27 @@ import (
 	"github.com/millrace/millrace/pkg/bus/nats"
 )
 
+func TestFramesThatTheServerDoesNotTakeAreAnErrorOfOpen(t *testing.T) {
+	server, err := nats.Embedded(t.Context(), nats.EmbeddedConfig{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Shutdown()
+	conn, err := server.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	log, err := nats.Open(t.Context(), nats.Config{Conn: conn, Partitions: 1, FrameBytesMax: 1 << 20, Now: time.Now})
+	if err == nil {
+		err = log.Close()
+		t.Fatalf("the log was opened (and closed: %v), though a frame and its headers are more than max_payload", err)
+	}
+	if !strings.Contains(err.Error(), "max_payload") {
+		t.Errorf("%v, want it to name max_payload", err)
+	}
+}
+
 func TestAnEmbeddedServerKeepsRecordsAndCommitsOverAShutdown(t *testing.T) {
 	dir := t.TempDir()
 	for round := range 3 {

@@ -81,6 +81,10 @@ func (l *Log) open(ctx context.Context) error {
 	l.link.reset(l.life) //nolint:contextcheck // ctx limits the opening only
 	changed := l.conn.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED)
 	l.running.Go(func() { l.watchLink(changed) })
+	// A server that takes some frames and refuses others would have the first part of an append again and again.
+	if limit := l.conn.MaxPayload(); limit > 0 && limit < int64(l.cfg.FrameBytesMax+messageOverheadBytes) {
+		return fmt.Errorf("frame_bytes_max: %d, but the server's max_payload is %d, want at least 1 KiB more than a frame", l.cfg.FrameBytesMax, limit)
+	}
 	js, err := jetstream.New(l.conn, jetstream.WithDefaultTimeout(requestTimeout))
 	if err != nil {
 		return err
