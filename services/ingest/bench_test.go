@@ -29,7 +29,7 @@ func cpu() time.Duration {
 
 // BenchmarkMQTT sends Channel messages with QoS 1 from the socket to the Writer, generator included.
 func BenchmarkMQTT(b *testing.B) {
-	for _, c := range []struct{ conns, inflight int }{{1, 1000}, {100, 10}, {1000, 10}} {
+	for _, c := range []struct{ conns, inflight int }{{1, 1000}, {100, 10}, {1000, 10}, {1000, 1}} {
 		b.Run(fmt.Sprintf("%dx%d", c.conns, c.inflight), func(b *testing.B) {
 			r := start(b, setup{bus: null{4}, cfg: func(c *ingest.Config) { c.Limits.MessagesPerSecond = 1_000_000 }})
 			clients := make([]*mqtt.Client, c.conns)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,10 +22,10 @@ import (
 )
 
 // later is a feed that is made after the rig whose log it reads.
-type later struct{ hub *feed.Hub }
+type later struct{ hub atomic.Pointer[feed.Hub] }
 
 func (l *later) Subscribe(ctx context.Context, f feed.Filter, after string) (*feed.Subscription, error) {
-	return l.hub.Subscribe(ctx, f, after)
+	return l.hub.Load().Subscribe(ctx, f, after)
 }
 
 func startLive(t *testing.T, s setup) *rig {
@@ -35,18 +36,19 @@ func startLive(t *testing.T, s setup) *rig {
 		s.mem = mem.Config{Partitions: 2}
 	}
 	r := start(t, s)
-	var err error
-	if l.hub, err = feed.NewHub(feed.DefaultConfig(), feed.Deps{Bus: r.log, Metrics: prometheus.NewRegistry()}); err != nil {
+	hub, err := feed.NewHub(feed.DefaultConfig(), feed.Deps{Bus: r.log, Metrics: prometheus.NewRegistry()})
+	if err != nil {
 		t.Fatal(err)
 	}
+	l.hub.Store(hub)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	running.Go(func() { _ = l.hub.Run(ctx) })
+	running.Go(func() { _ = hub.Run(ctx) })
 	t.Cleanup(func() {
 		cancel()
 		running.Wait()
 	})
-	<-l.hub.Ready()
+	<-hub.Ready()
 	return r
 }
 

@@ -3,6 +3,7 @@ package mqttedge
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/millrace/millrace/pkg/telemetry"
@@ -10,8 +11,9 @@ import (
 )
 
 const (
-	topicBytesMax = 4096 // of a topic with its properties; longer is unknown
-	routesMax     = 64   // topics that a connection remembers
+	topicBytesMax  = 4096     // of a topic with its properties; longer is unknown
+	routesMax      = 1024     // topics that a connection remembers, a gateway's children among them
+	routesBytesMax = 64 << 10 // of their names
 )
 
 var errUnknownTopic = errors.New("unknown topic, want devices/{deviceId}/messages/events/ or devices/{deviceId}/channels/{channelKey}")
@@ -58,11 +60,19 @@ func parseRoute(topic string) *route {
 	return r
 }
 
-// routes remembers the topics of a connection. One goroutine.
+// passing reports whether the topic is most likely of one message alone, as SDKs make them that put a message's id into it.
+func (r *route) passing() bool {
+	return r.err != nil || slices.ContainsFunc(r.props, func(p telemetry.Property) bool {
+		return strings.EqualFold(p.Key, "$.mid") || strings.EqualFold(p.Key, "messageId") || strings.EqualFold(p.Key, "$.ctime")
+	})
+}
+
+// routes remembers the topics of a connection, within bounds. One goroutine.
 type routes struct {
 	last   []byte
 	newest *route
 	known  map[string]*route
+	bytes  int
 }
 
 // find returns the route of topic, which is not kept.
@@ -73,19 +83,19 @@ func (t *routes) find(topic []byte) *route {
 	r, ok := t.known[string(topic)]
 	if !ok {
 		text := string(topic)
-		r = parseRoute(text)
-		if len(t.known) >= routesMax {
+		if r = parseRoute(text); r.passing() {
+			return r
+		}
+		if len(t.known) >= routesMax || t.bytes+len(text) > routesBytesMax {
 			clear(t.known)
+			t.bytes = 0
 		}
 		if t.known == nil {
 			t.known = map[string]*route{}
 		}
-		if len(text) <= topicBytesMax {
-			t.known[text] = r
-		}
+		t.known[text] = r
+		t.bytes += len(text)
 	}
-	if len(topic) <= topicBytesMax {
-		t.last, t.newest = append(t.last[:0], topic...), r
-	}
+	t.last, t.newest = append(t.last[:0], topic...), r
 	return r
 }

@@ -1,6 +1,7 @@
 package mqttedge
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -42,10 +43,15 @@ func TestRoutesAreRememberedWithinABound(t *testing.T) {
 		t.Error("a topic is parsed twice")
 	}
 	for i := range 3 * routesMax {
-		known.find([]byte("devices/d/channels/" + strings.Repeat("x", i+1)))
-		if len(known.known) > routesMax {
-			t.Fatalf("%d topics are remembered, want at most %d", len(known.known), routesMax)
+		known.find(fmt.Appendf(nil, "devices/d%d/channels/%s", i, strings.Repeat("x", i)))
+		if len(known.known) > routesMax || known.bytes > routesBytesMax {
+			t.Fatalf("%d topics of %d bytes are remembered", len(known.known), known.bytes)
 		}
+	}
+	before := len(known.known)
+	known.find([]byte("devices/d/messages/events/%24.mid=7"))
+	if len(known.known) != before {
+		t.Error("a topic of one message is remembered")
 	}
 }
 
