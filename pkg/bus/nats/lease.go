@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -20,6 +21,7 @@ const (
 type lease struct {
 	log      *Log
 	key      string
+	token    string // the key's value: of this claim alone, since a process may have several members of a group
 	revision uint64
 	renewed  time.Time
 }
@@ -27,7 +29,7 @@ type lease struct {
 // acquire waits until the group has no owner and makes this process the owner. It returns nil when ctx has ended,
 // and an error only when the connection was closed for good.
 func (l *Log) acquire(ctx context.Context, group string) (*lease, error) {
-	held := &lease{log: l, key: keyToken(group)}
+	held := &lease{log: l, key: keyToken(group), token: l.id + "." + strconv.FormatUint(l.sent.Add(1), 36)}
 	for told := false; ; {
 		err := held.create(ctx)
 		if err == nil {
@@ -50,10 +52,10 @@ func (h *lease) create(ctx context.Context) error {
 	began := h.log.cfg.Now()
 	bounded, _, cancel := h.log.bounded(ctx, h.log.cfg.Lease/renewalsALease)
 	defer cancel()
-	revision, err := h.log.leases.Create(bounded, h.key, []byte(h.log.id))
+	revision, err := h.log.leases.Create(bounded, h.key, []byte(h.token))
 	if gone(err) {
 		if _, err = h.log.layOutLeases(bounded); err == nil {
-			revision, err = h.log.leases.Create(bounded, h.key, []byte(h.log.id))
+			revision, err = h.log.leases.Create(bounded, h.key, []byte(h.token))
 		}
 	}
 	if err == nil {
@@ -71,8 +73,10 @@ func (h *lease) renew(ctx context.Context, lost func()) {
 			return
 		}
 		if changedByOther(err) || gone(err) {
-			// Gone with a server that was restarted, or taken by another.
-			err = h.create(ctx)
+			// Gone with a server that was restarted, taken by another, or renewed by an update whose answer was lost.
+			if err = h.create(ctx); changedByOther(err) {
+				err = h.adopt(ctx)
+			}
 		}
 		if changedByOther(err) || err != nil && h.log.cfg.Now().Sub(h.renewed) > lifetime-lifetime/renewalsALease {
 			h.log.cfg.Log.Warn("lost the lease of a group", "group", h.key, "error", err)
@@ -86,11 +90,26 @@ func (h *lease) update(ctx context.Context) error {
 	began := h.log.cfg.Now()
 	bounded, _, cancel := h.log.bounded(ctx, h.log.cfg.Lease/renewalsALease)
 	defer cancel()
-	revision, err := h.log.leases.Update(bounded, h.key, []byte(h.log.id), h.revision)
+	revision, err := h.log.leases.Update(bounded, h.key, []byte(h.token), h.revision)
 	if err == nil {
 		h.revision, h.renewed = revision, began
 	}
 	return err
+}
+
+// adopt renews the lease where it is still this claim's under a revision that nobody told of.
+func (h *lease) adopt(ctx context.Context) error {
+	bounded, _, cancel := h.log.bounded(ctx, h.log.cfg.Lease/renewalsALease)
+	defer cancel()
+	entry, err := h.log.leases.Get(bounded, h.key)
+	if err != nil {
+		return err
+	}
+	if string(entry.Value()) != h.token {
+		return fmt.Errorf("another member has it: %w", jetstream.ErrKeyExists)
+	}
+	h.revision = entry.Revision()
+	return h.update(ctx)
 }
 
 // release lets another member take over at once. Should that not get through, the lease runs out by itself.

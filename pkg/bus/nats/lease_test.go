@@ -7,6 +7,7 @@ import (
 	"time"
 
 	natsgo "github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/bus/nats"
@@ -86,5 +87,45 @@ func TestAnOwnerKeepsItsSharesWhenTheServerIsKilledAndStartsAgainSoon(t *testing
 		if err := within(t, "the end of a subscription", done); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+func TestAnOwnerKeepsItsSharesWhenTheAnswerToARenewalWasLost(t *testing.T) {
+	server := startProcess(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	m := join(ctx, openLog(t, nats.Config{URL: server.url, Partitions: 1, Lease: 2 * time.Second}))
+	within(t, "the owner", m.started)
+	conn, err := natsgo.Connect(server.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leases, err := js.KeyValue(ctx, "MR_leases")
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, err := leases.Get(ctx, "g")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := leases.Put(ctx, "g", held.Value()); err != nil { // as a renewal that the owner takes for failed
+		t.Fatal(err)
+	}
+	select {
+	case <-m.ended:
+		t.Error("the share was lost")
+	case <-time.After(3 * time.Second): // more than the lease
+	}
+	if now, err := leases.Get(ctx, "g"); err != nil || string(now.Value()) != string(held.Value()) {
+		t.Errorf("the lease is %v, %v, want it to be renewed", now, err)
+	}
+	cancel()
+	if err := within(t, "the end of the subscription", m.done); err != nil {
+		t.Error(err)
 	}
 }
