@@ -26,7 +26,6 @@ import (
 	"github.com/millrace/millrace/pkg/store"
 	"github.com/millrace/millrace/pkg/telemetry"
 	"github.com/millrace/millrace/pkg/worker"
-
 	"github.com/millrace/millrace/services/alerting/internal/engine"
 	"github.com/millrace/millrace/services/alerting/internal/notify"
 )
@@ -77,12 +76,8 @@ func Run(ctx context.Context, cfg Config, d Deps) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", Worker, err)
 	}
-	own := d.HTTP == nil
-	if own {
-		d.HTTP = &http.Client{
-			Transport:     http.DefaultTransport.(*http.Transport).Clone(), //nolint:errcheck,forcetypeassert // net/http documents its type
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		}
+	if d.HTTP == nil {
+		d.HTTP = newHTTP()
 		defer d.HTTP.CloseIdleConnections()
 	}
 	rules := ruleLoop(cfg, d, m, compiled)
@@ -100,6 +95,17 @@ func Run(ctx context.Context, cfg Config, d Deps) error {
 		return rules.Run(running)
 	})
 	return all.Wait()
+}
+
+// newHTTP returns a client that follows no redirects: one would make a GET of a POST.
+func newHTTP() *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{
+			Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
+			MaxIdleConnsPerHost: 4, IdleConnTimeout: 90 * time.Second, MaxResponseHeaderBytes: 64 << 10,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 }
 
 func ruleLoop(cfg Config, d Deps, m *metrics, compiled []*engine.Rule) *worker.Loop[telemetry.Alarm] {
@@ -152,11 +158,13 @@ func notifyLoop(t *Target, d Deps, m *metrics, ready *readiness) (*worker.Loop[t
 // keeps it, and it is told after the restart.
 func runNotify(running, ctx context.Context, loop *worker.Loop[telemetry.Alarm], log *slog.Logger) error {
 	err := loop.Run(running)
-	if err != nil && ctx.Err() != nil {
-		log.WarnContext(ctx, "a target was not told of everything, it will be after the restart", "worker", loop.Worker, "error", err)
-		return nil
+	if ctx.Err() == nil {
+		return err
 	}
-	return err
+	if err != nil {
+		log.WarnContext(ctx, "a target was not told of everything, it will be after the restart", "worker", loop.Worker, "error", err)
+	}
+	return nil
 }
 
 // readiness waits for the shares of all targets to have found where they begin: a target that begins at the end must do so

@@ -11,7 +11,6 @@ import (
 	"slices"
 
 	"github.com/millrace/millrace/pkg/telemetry"
-
 	"github.com/millrace/millrace/services/alerting/internal/engine"
 	"github.com/millrace/millrace/services/alerting/internal/notify"
 )

@@ -9,9 +9,6 @@ import (
 	"github.com/millrace/millrace/pkg/telemetry"
 )
 
-// noteMax is what is kept of an operator's name and note, in bytes each.
-const noteMax = 1024
-
 var errUnknownAlarm = errors.New("no such alarm is raised, or was the last one of its rule, device and channel")
 
 // wish is the Detail of a command.
@@ -64,7 +61,7 @@ func (e *Engine) addCommand(out *Output, r bus.Record) error {
 }
 
 func (a *alarm) acknowledge(at telemetry.Time, w wish) {
-	a.acked, a.ackedBy, a.note = max(at, 1), cut(w.By, noteMax), cut(w.Note, noteMax)
+	a.acked, a.ackedBy, a.note = max(at, 1), cut(w.By), cut(w.Note)
 }
 
 // dismiss ends t's alarm, if there is one, and forgets t.

@@ -87,7 +87,7 @@ func alarmID(rule string, k key, raised telemetry.Time, cause bus.Origin) string
 // raise begins an alarm.
 func (e *Engine) raise(out *Output, t *track, at telemetry.Time, value, old string) {
 	a := &alarm{
-		id: alarmID(t.rule.Name, t.key, at, t.cause), raised: at, newText: cut(value, valueMax), oldText: cut(old, valueMax), flapping: e.flaps(t, at),
+		id: alarmID(t.rule.Name, t.key, at, t.cause), raised: at, newText: cut(value), oldText: cut(old), flapping: e.flaps(t, at),
 	}
 	a.value, a.previous = a.newText, a.oldText
 	if t.rule.event() {
@@ -106,7 +106,7 @@ func (e *Engine) raise(out *Output, t *track, at telemetry.Time, value, old stri
 func (e *Engine) clear(out *Output, t *track, at telemetry.Time, value, old, reason string) {
 	a := t.alarm
 	a.ended = max(at, a.raised)
-	a.value, a.previous, a.over = cut(value, valueMax), cut(old, valueMax), reason
+	a.value, a.previous, a.over = cut(value), cut(old), reason
 	if t.last != nil {
 		delete(e.byID, t.last.id)
 	}
@@ -190,7 +190,7 @@ func (r *Rule) summary(k key, value, old string) string {
 		return ""
 	}
 	return cut(strings.NewReplacer("{rule}", r.Name, "{device}", k.device, "{channel}", k.channel, "{value}", value, "{old}", old).
-		Replace(r.Summary), valueMax)
+		Replace(r.Summary))
 }
 
 // clearOrphans ends the alarms whose rules are gone.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/telemetry"
-
 	"github.com/millrace/millrace/services/alerting/internal/engine"
 )
 
@@ -221,8 +220,17 @@ func TestGlobs(t *testing.T) {
 		glob, text string
 		want       bool
 	}{
-		{"", "", true}, {"*", "", true}, {"*", "a", true}, {"?", "", false}, {"a*c", "abbc", true}, {"a*c", "abcd", false},
-		{"window-*", "window-kitchen", true}, {"*b*b", "abb", true}, {"a?c", "abc", true}, {"a", "ab", false}, {"**a", "a", true},
+		{"", "", true},
+		{"*", "", true},
+		{"*", "a", true},
+		{"?", "", false},
+		{"a*c", "abbc", true},
+		{"a*c", "abcd", false},
+		{"window-*", "window-kitchen", true},
+		{"*b*b", "abb", true},
+		{"a?c", "abc", true},
+		{"a", "ab", false},
+		{"**a", "a", true},
 	} {
 		if got := engine.MatchGlob(c.glob, c.text); got != c.want {
 			t.Errorf("%q, %q: %t", c.glob, c.text, got)

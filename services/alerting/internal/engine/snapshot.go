@@ -122,6 +122,7 @@ type snapshotWriter struct{ b []byte }
 func (w *snapshotWriter) number(v uint64)       { w.b = binary.AppendUvarint(w.b, v) }
 func (w *snapshotWriter) time(t telemetry.Time) { w.b = binary.AppendVarint(w.b, int64(t)) }
 func (w *snapshotWriter) text(s string)         { w.number(uint64(len(s))); w.b = append(w.b, s...) }
+
 func (w *snapshotWriter) float(v float64) {
 	w.b = binary.LittleEndian.AppendUint64(w.b, math.Float64bits(v))
 }

@@ -17,7 +17,7 @@ import (
 const (
 	textMax       = 256
 	changeTextMax = 16 << 10
-	valueMax      = 1024 // of an alarm's Value and PreviousValue
+	valueMax      = 1024 // of an alarm's texts: values, summary, an operator's name and note
 )
 
 // track is what is known of one rule for one device's channel. Its times are in the rule's clock: event time, of dead-man
@@ -296,7 +296,7 @@ func (e *Engine) signalEvent(out *Output, t *track, s *signal) {
 		t.fired = max(t.fired, s.at)
 		a := t.alarm
 		a.count++
-		a.previous, a.value = a.value, cut(s.value, valueMax)
+		a.previous, a.value = a.value, cut(s.value)
 		if s.at >= a.updated.Add(updateEvery) {
 			e.update(out, t, s.at)
 		}
@@ -317,12 +317,12 @@ func (e *Engine) flaps(t *track, at telemetry.Time) bool {
 	return len(t.raises) >= e.flap.Max
 }
 
-// cut returns a copy of text of at most limit bytes, which ends with … where there was more.
-func cut(text string, limit int) string {
-	if len(text) <= limit {
+// cut returns a copy of text of at most valueMax bytes, which ends with … where there was more.
+func cut(text string) string {
+	if len(text) <= valueMax {
 		return strings.Clone(text)
 	}
-	return strings.ToValidUTF8(text[:limit-len("…")], "") + "…"
+	return strings.ToValidUTF8(text[:valueMax-len("…")], "") + "…"
 }
 
 // list is a list of tracks through their own links.

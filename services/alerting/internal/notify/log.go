@@ -74,8 +74,7 @@ func detailOf(a *telemetry.Alarm) detail {
 
 // hideURL takes the URL out of a client's error: it may hold a token.
 func hideURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err
 	}
 	return err

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -84,9 +85,7 @@ func (w *Webhook) Deliver(ctx context.Context, a *telemetry.Alarm) error {
 	if err != nil {
 		return &Refused{"make the request: the URL cannot be used"}
 	}
-	for name, values := range w.Headers {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, w.Headers)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Idempotency-Key", Key(a))
 	if len(w.Secret) > 0 {
@@ -119,7 +118,7 @@ func (w *Webhook) Deliver(ctx context.Context, a *telemetry.Alarm) error {
 // retryAfter reads the header of that name: seconds, or a date (RFC 9110, section 10.2.3); 0 where it is neither.
 func (w *Webhook) retryAfter(text string) time.Duration {
 	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
-		return time.Duration(seconds) * time.Second //nolint:gosec // 31 bits
+		return time.Duration(seconds) * time.Second
 	}
 	if at, err := http.ParseTime(text); err == nil {
 		return at.Sub(w.Now())
