@@ -60,10 +60,15 @@ func (s *share[Row]) refuseTooLarge(ctx context.Context, topic string, r bus.Rec
 // are made again, of any other row the payload is JSON.
 func (s *share[Row]) refuseRow(ctx context.Context, row int, reason string) {
 	s.loop.Metrics.refused.WithLabelValues(s.loop.Worker, "").Inc()
-	d := telemetry.DeadLetter{Topic: s.parts[0].id.Topic, Reason: "store: " + reason, ReceivedAt: telemetry.At(s.loop.Now())}
+	d := telemetry.DeadLetter{
+		Topic: s.parts[0].id.Topic, Partition: int32(s.bus.Number), //nolint:gosec // partitions are few
+		Reason: "store: " + reason, ReceivedAt: telemetry.At(s.loop.Now()),
+	}
 	switch r := any(&s.out.Rows[row]).(type) {
 	case *store.MessageRow:
-		d.Topic, d.Partition, d.Position = bus.Ingested, r.Origin.Partition, r.Origin.String()
+		if r.Origin.Known() {
+			d.Topic, d.Partition, d.Position = bus.Ingested, r.Origin.Partition, r.Origin.String()
+		}
 		d.Tenant, d.DeviceID, d.Credential, d.ReceivedAt = r.Tenant, r.DeviceID, r.Credential, r.IngestTime
 		d.Payload = telemetry.AppendMessage(nil, &r.Message)
 	default:
@@ -71,7 +76,7 @@ func (s *share[Row]) refuseRow(ctx context.Context, row int, reason string) {
 		if err != nil { // such as a NaN
 			payload = fmt.Appendf(nil, "%+v", s.out.Rows[row])
 		}
-		d.Payload, d.Partition = payload, int32(s.bus.Number) //nolint:gosec // partitions are few
+		d.Payload = payload
 	}
 	s.letter(ctx, &d)
 }

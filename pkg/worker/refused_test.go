@@ -9,6 +9,8 @@ import (
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/bus/mem"
 	"github.com/millrace/millrace/pkg/store"
+	"github.com/millrace/millrace/pkg/telemetry"
+	"github.com/millrace/millrace/pkg/worker"
 )
 
 func noHuge(row text) string {
@@ -145,5 +147,42 @@ func TestDeadLettersOfRefusedRowsWaitForAFullLogBeforeTheWrite(t *testing.T) {
 		w.wantRows("a")
 		w.wantLetters(1)
 		w.wantStop()
+	})
+}
+
+func TestLettersOfRefusedRowsWithoutAnOriginAreNotTakenForOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTester(t)
+		sessions := newTable[store.MessageRow]()
+		sessions.refuse = func(store.MessageRow) string { return "too odd" }
+		loop := worker.Loop[store.MessageRow]{
+			Worker: "sessions", Topics: []string{bus.Sessions}, Bus: w.log, Store: sessions, Now: time.Now,
+			NewTask: func(int) (worker.Task[store.MessageRow], error) {
+				return worker.Decide[store.MessageRow](func(out *worker.Output[store.MessageRow], _ string, r bus.Record) error {
+					out.Rows = append(out.Rows, store.MessageRow{Message: telemetry.Message{DeviceID: string(r.Value)}, Origin: r.Origin})
+					return nil
+				}), nil
+			},
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- loop.Run(ctx) }()
+		recs := []bus.Record{{Value: []byte("one")}, {Value: []byte("two")}, {Value: []byte("three"), Origin: bus.Origin{Position: bus.Position{Seq: 7}}}}
+		if err := w.log.Append(ctx, bus.PartitionID{Topic: bus.Sessions}, recs); err != nil {
+			t.Fatal(err)
+		}
+		settle(time.Second)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+		want := []struct{ device, topic, position string }{
+			{"one", bus.Sessions, ""}, {"two", bus.Sessions, ""}, {"three", bus.Ingested, "7.0"},
+		}
+		for i, d := range w.letters() { // one that names a position is stored once for each reason
+			if i >= len(want) || d.DeviceID != want[i].device || d.Topic != want[i].topic || d.Position != want[i].position {
+				t.Errorf("dead letter %d: device %q, topic %s, position %q", i, d.DeviceID, d.Topic, d.Position)
+			}
+		}
 	})
 }
