@@ -134,7 +134,7 @@ func (h *Hub) follow(ctx context.Context, k int) error {
 		err := h.read(ctx, k, &origins, &located)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // the end was asked for
 		case errors.Is(err, bus.ErrClosed), errors.Is(err, bus.ErrUnknownTopic):
 			return err
 		case errors.Is(err, bus.ErrAhead): // the log is another one than before

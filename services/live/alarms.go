@@ -26,8 +26,20 @@ func alarmsListing() *listing {
 	return &listing{
 		name: "alarms", table: "alarms",
 		columns: []column{
-			{"alarm_id", plain}, {"tenant", plain}, {"rule", plain}, {"device_id", plain}, {"channel_key", plain}, {"severity", plain}, {"state", plain}, {"value", plain},
-			{"previous_value", plain}, {"raised_at", moment}, {"acked_at", moment}, {"cleared_at", moment}, {"detail", embedded}, {"revision", whole},
+			{"alarm_id", plain},
+			{"tenant", plain},
+			{"rule", plain},
+			{"device_id", plain},
+			{"channel_key", plain},
+			{"severity", plain},
+			{"state", plain},
+			{"value", plain},
+			{"previous_value", plain},
+			{"raised_at", moment},
+			{"acked_at", moment},
+			{"cleared_at", moment},
+			{"detail", embedded},
+			{"revision", whole},
 		},
 		order:      []column{{"raised_at", moment}, {"alarm_id", plain}},
 		descending: true,
@@ -195,7 +207,7 @@ func (l *Live) awaitAcknowledged(ctx context.Context, id string, alarm telemetry
 		a, b, err := l.alarm(waiting, id)
 		switch {
 		case waiting.Err() != nil:
-			return alarm, body, nil //nolint:nilerr // the time is over, and the wish is on the log
+			return alarm, body, nil // the time is over, and the wish is on the log
 		case err != nil:
 			return alarm, body, err
 		case a.AckedAt != 0:

@@ -37,7 +37,7 @@ func answer(w http.ResponseWriter, r *http.Request, code int, mediaType string, 
 	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(code)
-	_, _ = w.Write(body) // the client may be gone
+	_, _ = bytes.NewReader(body).WriteTo(w) // the client may be gone
 }
 
 // takesGzip reads Accept-Encoding (RFC 9110, section 12.5.3) as far as it speaks of gzip.

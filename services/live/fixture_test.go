@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -41,8 +42,8 @@ type fixture struct {
 // noon is when the rows of the tests begin.
 func noon() telemetry.Time { return telemetry.At(time.Date(2026, 3, 1, 12, 0, 0, 480850700, time.UTC)) }
 
-func start(t testing.TB, change func(*live.Config, *live.Deps)) *fixture {
-	t.Helper()
+func start(tb testing.TB, change func(*live.Config, *live.Deps)) *fixture {
+	tb.Helper()
 	f := &fixture{log: mem.New(mem.Config{Partitions: 2}), at: noon()}
 	cfg := live.DefaultConfig()
 	cfg.Query.AckWait = patience
@@ -54,14 +55,14 @@ func start(t testing.TB, change func(*live.Config, *live.Deps)) *fixture {
 	}}
 	var err error
 	f.db, err = duckdb.Open(context.Background(), duckdb.Config{
-		Path: filepath.Join(t.TempDir(), "millrace.duckdb"), Threads: 2, MemoryLimit: 256 << 20, History: history(messages(f.at)),
+		Path: filepath.Join(tb.TempDir(), "millrace.duckdb"), Threads: 2, MemoryLimit: 256 << 20, History: history(messages(f.at)),
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := f.db.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	deps.Store = embedded.New(f.db)
@@ -70,12 +71,12 @@ func start(t testing.TB, change func(*live.Config, *live.Deps)) *fixture {
 	}
 	f.hub, err = feed.NewHub(cfg.Feed, feed.Deps{Bus: f.log})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	deps.Feed = f.hub
 	l, err := live.New(cfg, deps)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 2)
@@ -83,12 +84,12 @@ func start(t testing.TB, change func(*live.Config, *live.Deps)) *fixture {
 	go func() { done <- l.Run(ctx) }()
 	server := httptest.NewServer(l.Handler())
 	f.url = server.URL
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		server.CloseClientConnections()
 		stop()
 		for range 2 {
 			if err := <-done; err != nil {
-				t.Errorf("run: %v", err)
+				tb.Errorf("run: %v", err)
 			}
 		}
 		server.Close()
@@ -101,11 +102,11 @@ func start(t testing.TB, change func(*live.Config, *live.Deps)) *fixture {
 // history is rows in memory, and no files.
 type history []store.MessageRow
 
-func (h history) Snapshot() (store.HistorySnapshot, error)      { return h, nil }
-func (h history) Files() []string                               { return nil }
+func (h history) Snapshot() (store.HistorySnapshot, error)     { return h, nil }
+func (h history) Files() []string                              { return nil }
 func (h history) Rows(yield func(run []store.MessageRow) bool) { yield(h) }
-func (h history) RowCount() int                                 { return len(h) }
-func (h history) Release()                                      {}
+func (h history) RowCount() int                                { return len(h) }
+func (h history) Release()                                     {}
 
 func messages(at telemetry.Time) []store.MessageRow {
 	var rows []store.MessageRow
@@ -124,8 +125,8 @@ func messages(at telemetry.Time) []store.MessageRow {
 }
 
 // fill puts rows of every sort into the database.
-func (f *fixture) fill(t testing.TB) {
-	t.Helper()
+func (f *fixture) fill(tb testing.TB) {
+	tb.Helper()
 	ctx := context.Background()
 	panel := store.MessageRow{Origin: bus.Origin{Position: bus.Position{Seq: 100}}, Message: telemetry.Message{
 		Tenant: "default", DeviceID: "homecontroller", DeviceType: "Pi", Kind: telemetry.KindChannel, ChannelKey: "status@secvest", ChannelType: "json",
@@ -135,7 +136,7 @@ func (f *fixture) fill(t testing.TB) {
 		Tenant: "default", DeviceID: "homecontroller", Kind: telemetry.KindSession, ChannelKey: "session", ChannelType: "json",
 		ChannelValue: []byte(`{"connected":true,"address":"10.0.0.7:5","client_id":"c","protocol":"mqtt5"}`), EventTime: f.at, IngestTime: f.at,
 	}}
-	must(t, f.db.State().Write(ctx, commit("state"), append(messages(f.at), panel, session)))
+	must(tb, f.db.State().Write(ctx, commit("state"), append(messages(f.at), panel, session)))
 	var lines []store.MessageRow
 	for i, text := range []string{"started", "slow answer", "Zone 100% open", "storage is full"} {
 		lines = append(lines, store.MessageRow{Origin: bus.Origin{Position: bus.Position{Seq: uint64(i + 1)}}, Message: telemetry.Message{
@@ -143,16 +144,16 @@ func (f *fixture) fill(t testing.TB) {
 			EventTime: f.at.Add(time.Duration(i) * time.Minute), IngestTime: f.at,
 		}})
 	}
-	must(t, f.db.Logs().Write(ctx, commit("logs"), lines))
-	must(t, f.db.DeadLetters().Write(ctx, commit("dead"), []telemetry.DeadLetter{
+	must(tb, f.db.Logs().Write(ctx, commit("logs"), lines))
+	must(tb, f.db.DeadLetters().Write(ctx, commit("dead"), []telemetry.DeadLetter{
 		{Topic: "mqtt", Worker: "ingest", Reason: "not JSON", Payload: []byte(`{"a":`), ReceivedAt: f.at},
 		{Topic: "mqtt", Worker: "ingest", Reason: "not JSON", Payload: []byte(`{"b":`), ReceivedAt: f.at},
 	}))
-	must(t, f.db.Aggregates().Write(ctx, commit("aggregates"), []store.AggregateRow{
+	must(tb, f.db.Aggregates().Write(ctx, commit("aggregates"), []store.AggregateRow{
 		{Aggregate: telemetry.Aggregate{Tenant: "default", DeviceID: "thermostat-1", ChannelKey: "temperature", WindowStart: f.at, WindowLength: int64(10 * time.Second), Count: 2, Min: 1, Max: 3, Sum: 4, Last: 3, Revision: 1, Final: true}},
 		{Aggregate: telemetry.Aggregate{Tenant: "default", DeviceID: "thermostat-1", ChannelKey: "temperature", WindowStart: f.at, WindowLength: int64(time.Minute), Count: 2, Min: 1, Max: 3, Sum: 4, Last: 3, Revision: 1, Final: true}},
 	}))
-	must(t, f.db.Alarms().Write(ctx, commit("alarms"), []telemetry.Alarm{
+	must(tb, f.db.Alarms().Write(ctx, commit("alarms"), []telemetry.Alarm{
 		{AlarmID: "a1", Tenant: "default", Rule: "panel-alarm", DeviceID: "homecontroller", ChannelKey: "status@secvest", Severity: "critical", State: telemetry.AlarmRaised, Value: "alarm", RaisedAt: f.at, Detail: []byte(`{"n":1}`), Revision: 1},
 		{AlarmID: "a2", Tenant: "default", Rule: "window-open", DeviceID: "window-kitchen", ChannelKey: "window", Severity: "warning", State: telemetry.AlarmCleared, Value: "open", RaisedAt: f.at, ClearedAt: f.at + 1, Revision: 2},
 	}))
@@ -160,44 +161,42 @@ func (f *fixture) fill(t testing.TB) {
 
 func commit(name string) store.Commit { return store.Commit{Worker: name} }
 
-func must(t testing.TB, err error) {
-	t.Helper()
+func must(tb testing.TB, err error) {
+	tb.Helper()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
 // ask sends a request and returns the answer's code, header and text.
-func (f *fixture) ask(t testing.TB, method, path, body string, header ...string) (int, http.Header, string) {
-	t.Helper()
+func (f *fixture) ask(tb testing.TB, method, path, body string, header ...string) (int, http.Header, string) {
+	tb.Helper()
 	req, err := http.NewRequest(method, f.url+path, strings.NewReader(body))
-	must(t, err)
+	must(tb, err)
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
 	resp, err := http.DefaultClient.Do(req)
-	must(t, err)
+	must(tb, err)
 	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(resp.Body)
-	must(t, err)
-	for k, v := range resp.Trailer {
-		resp.Header[k] = v
-	}
+	must(tb, err)
+	maps.Copy(resp.Header, resp.Trailer)
 	return resp.StatusCode, resp.Header, string(b)
 }
 
 // get asks and returns the rows of the answer's member, and its cursor.
-func (f *fixture) get(t testing.TB, path, member string) (rows []map[string]any, next string) {
-	t.Helper()
-	code, _, body := f.ask(t, "GET", path, "")
+func (f *fixture) get(tb testing.TB, path, member string) (rows []map[string]any, next string) {
+	tb.Helper()
+	code, _, body := f.ask(tb, "GET", path, "")
 	if code != http.StatusOK {
-		t.Fatalf("GET %s: %d %s", path, code, body)
+		tb.Fatalf("GET %s: %d %s", path, code, body)
 	}
 	var answer map[string]json.RawMessage
-	must(t, json.Unmarshal([]byte(body), &answer))
-	must(t, json.Unmarshal(answer[member], &rows))
+	must(tb, json.Unmarshal([]byte(body), &answer))
+	must(tb, json.Unmarshal(answer[member], &rows))
 	if string(answer["next"]) != "null" {
-		must(t, json.Unmarshal(answer["next"], &next))
+		must(tb, json.Unmarshal(answer["next"], &next))
 	}
 	return rows, next
 }
@@ -210,24 +209,24 @@ type stream struct {
 
 type sse struct{ name, id, data string }
 
-func (f *fixture) follow(t testing.TB, query string, header ...string) *stream {
-	t.Helper()
+func (f *fixture) follow(tb testing.TB, query string, header ...string) *stream {
+	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	req, err := http.NewRequestWithContext(ctx, "GET", f.url+"/v1/live"+query, nil)
-	must(t, err)
+	must(tb, err)
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
 	resp, err := http.DefaultClient.Do(req)
-	must(t, err)
+	must(tb, err)
 	stop := func() { cancel(); _ = resp.Body.Close() }
-	t.Cleanup(stop)
+	tb.Cleanup(stop)
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" {
 		b, _ := io.ReadAll(resp.Body)
-		t.Fatalf("follow %s: %s %s", query, resp.Status, b)
+		tb.Fatalf("follow %s: %s %s", query, resp.Status, b)
 	}
 	timer := time.AfterFunc(patience, cancel)
-	t.Cleanup(func() { timer.Stop() })
+	tb.Cleanup(func() { timer.Stop() })
 	s := &stream{lines: bufio.NewScanner(resp.Body), close: stop}
 	s.lines.Buffer(nil, 1<<20)
 	return s
@@ -255,9 +254,9 @@ func (s *stream) next() (e sse, ok bool) {
 }
 
 // say appends a value of a device as the router would.
-func (f *fixture) say(t testing.TB, device, channel, value string) {
-	t.Helper()
+func (f *fixture) say(tb testing.TB, device, channel, value string) {
+	tb.Helper()
 	m := telemetry.Message{Tenant: "default", DeviceID: device, Kind: telemetry.KindChannel, ChannelKey: channel, ChannelType: "text", ChannelValue: []byte(value), EventTime: f.at, IngestTime: f.at}
 	id := bus.PartitionID{Topic: bus.Telemetry, Number: bus.PartitionOf("default", device, 2)}
-	must(t, f.log.Append(context.Background(), id, []bus.Record{{Value: telemetry.AppendMessage(nil, &m)}}))
+	must(tb, f.log.Append(context.Background(), id, []bus.Record{{Value: telemetry.AppendMessage(nil, &m)}}))
 }

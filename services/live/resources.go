@@ -11,8 +11,19 @@ func devicesListing() *listing {
 	return &listing{
 		name: "devices", table: "devices",
 		columns: []column{
-			{"tenant", plain}, {"device_id", plain}, {"device_type", plain}, {"connected", number}, {"connected_since", moment}, {"first_seen", moment}, {"last_seen", moment},
-			{"disconnected_at", moment}, {"disconnect_reason", plain}, {"address", plain}, {"client_id", plain}, {"protocol", plain}, {"credential", plain},
+			{"tenant", plain},
+			{"device_id", plain},
+			{"device_type", plain},
+			{"connected", number},
+			{"connected_since", moment},
+			{"first_seen", moment},
+			{"last_seen", moment},
+			{"disconnected_at", moment},
+			{"disconnect_reason", plain},
+			{"address", plain},
+			{"client_id", plain},
+			{"protocol", plain},
+			{"credential", plain},
 		},
 		order: []column{{"tenant", plain}, {"device_id", plain}},
 	}
@@ -35,8 +46,16 @@ func (l *Live) devices(w http.ResponseWriter, r *http.Request) error {
 
 func stateColumns() []column {
 	return []column{
-		{"tenant", plain}, {"device_id", plain}, {"device_type", plain}, {"channel_key", plain}, {"channel_type", plain}, {"channel_value", plain}, {"value", number},
-		{"event_time", moment}, {"ingest_time", moment}, {"message_id", plain},
+		{"tenant", plain},
+		{"device_id", plain},
+		{"device_type", plain},
+		{"channel_key", plain},
+		{"channel_type", plain},
+		{"channel_value", plain},
+		{"value", number},
+		{"event_time", moment},
+		{"ingest_time", moment},
+		{"message_id", plain},
 	}
 }
 
@@ -85,8 +104,15 @@ func (l *Live) messages(w http.ResponseWriter, r *http.Request) error {
 	return l.list(w, r, p, &listing{
 		name: "messages", table: "device_messages",
 		columns: append(stateColumns(), []column{
-			{"kind", plain}, {"device_time", moment}, {"properties", embedded}, {"attributes", embedded}, {"source", plain}, {"credential", plain},
-			{"codec", plain}, {"origin_partition", whole}, {"origin_position", whole},
+			{"kind", plain},
+			{"device_time", moment},
+			{"properties", embedded},
+			{"attributes", embedded},
+			{"source", plain},
+			{"credential", plain},
+			{"codec", plain},
+			{"origin_partition", whole},
+			{"origin_position", whole},
 		}...),
 		order:      []column{{"event_time", moment}, {"origin_partition", whole}, {"origin_position", whole}},
 		descending: true,
@@ -106,9 +132,23 @@ func (l *Live) aggregates(w http.ResponseWriter, r *http.Request) error {
 	return l.list(w, r, p, &listing{
 		name: "aggregates", table: "aggregates",
 		columns: []column{
-			{"tenant", plain}, {"device_id", plain}, {"device_type", plain}, {"channel_key", plain}, {"window_start", moment}, {"window_seconds", number},
-			{"count", whole}, {"min", number}, {"max", number}, {"sum", number}, {"avg", number}, {"first", number}, {"last", number},
-			{"p50", number}, {"p95", number}, {"p99", number}, {"revision", whole},
+			{"tenant", plain},
+			{"device_id", plain},
+			{"device_type", plain},
+			{"channel_key", plain},
+			{"window_start", moment},
+			{"window_seconds", number},
+			{"count", whole},
+			{"min", number},
+			{"max", number},
+			{"sum", number},
+			{"avg", number},
+			{"first", number},
+			{"last", number},
+			{"p50", number},
+			{"p95", number},
+			{"p99", number},
+			{"revision", whole},
 		},
 		order:      []column{{"window_start", moment}, {"window_length_ns", whole}, {"tenant", plain}, {"device_id", plain}, {"channel_key", plain}},
 		descending: true,
@@ -140,8 +180,15 @@ func (l *Live) logs(w http.ResponseWriter, r *http.Request) error {
 	return l.list(w, r, p, &listing{
 		name: "logs", table: "logs",
 		columns: []column{
-			{"tenant", plain}, {"device_id", plain}, {"device_type", plain}, {"severity", plain}, {"source", plain}, {"message", plain},
-			{"event_time", moment}, {"ingest_time", moment}, {"message_id", plain},
+			{"tenant", plain},
+			{"device_id", plain},
+			{"device_type", plain},
+			{"severity", plain},
+			{"source", plain},
+			{"message", plain},
+			{"event_time", moment},
+			{"ingest_time", moment},
+			{"message_id", plain},
 		},
 		order:      []column{{"event_time", moment}, {"origin_partition", whole}, {"origin_position", whole}},
 		descending: true,
@@ -162,8 +209,16 @@ func (l *Live) deadLetters(w http.ResponseWriter, r *http.Request) error {
 	return l.list(w, r, p, &listing{
 		name: "dead_letters", table: "dead_letters",
 		columns: []column{
-			{"topic", plain}, {"worker", plain}, {"reason", plain}, {"payload", plain}, {"received_at", moment}, {"tenant", plain}, {"device_id", plain},
-			{"credential", plain}, {"partition", whole}, {"position", plain},
+			{"topic", plain},
+			{"worker", plain},
+			{"reason", plain},
+			{"payload", plain},
+			{"received_at", moment},
+			{"tenant", plain},
+			{"device_id", plain},
+			{"credential", plain},
+			{"partition", whole},
+			{"position", plain},
 		},
 		order:      []column{{"received_at", moment}, {"rowid", whole}}, // letters of the edge have no position of their own
 		descending: true,

@@ -129,7 +129,7 @@ func strictJSON(b []byte, into any) error {
 	if err := d.Decode(into); err != nil {
 		return err
 	}
-	if _, err := d.Token(); err != io.EOF { //nolint:errorlint // the decoder returns it as it is
+	if _, err := d.Token(); err != io.EOF {
 		return fmt.Errorf("something follows it")
 	}
 	return nil

@@ -232,7 +232,11 @@ func TestAnAcknowledgementIsAnsweredWithTheAlarm(t *testing.T) {
 		p, err := f.log.Partition(ctx, bus.PartitionID{Topic: bus.AlarmCommands, Number: n})
 		must(t, err)
 		alerting.Go(func() { // in alerting's place
-			for batch := range p.After(ctx, bus.Start{}) {
+			for batch, err := range p.After(ctx, bus.Start{}) {
+				if err != nil {
+					t.Error(err)
+					return
+				}
 				for _, r := range batch.Records {
 					var a telemetry.Alarm
 					if err := telemetry.ParseAlarm(r.Value, &a); err != nil {

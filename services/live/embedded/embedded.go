@@ -22,7 +22,7 @@ func (s *store) Rows(ctx context.Context, statement string, args []any, each fun
 	if err != nil {
 		return explain(err)
 	}
-	defer result.Close()
+	defer result.Close() //nolint:contextcheck // it gives its connection back also when ctx has ended
 	for row, err := range result.Rows() {
 		if err != nil {
 			return explain(err)
@@ -44,7 +44,7 @@ func (s *store) Query(ctx context.Context, q live.Query, begin func(mediaType st
 	if err != nil {
 		return false, explain(err)
 	}
-	defer result.Close()
+	defer result.Close() //nolint:contextcheck // it gives its connection back also when ctx has ended
 	if err := form.Write(begin(form.MediaType), result); err != nil {
 		return false, explain(err)
 	}
@@ -54,8 +54,12 @@ func (s *store) Query(ctx context.Context, q live.Query, begin func(mediaType st
 // explain adds to an error of the database what it says about the query.
 func explain(err error) error {
 	for _, of := range []struct{ from, to error }{
-		{duckdb.ErrInvalid, live.ErrQuery}, {duckdb.ErrNotAllowed, live.ErrQuery}, {duckdb.ErrTimeout, live.ErrLimit},
-		{duckdb.ErrResources, live.ErrLimit}, {duckdb.ErrBusy, live.ErrBusy}, {duckdb.ErrNotAcceptable, live.ErrAccept},
+		{duckdb.ErrInvalid, live.ErrQuery},
+		{duckdb.ErrNotAllowed, live.ErrQuery},
+		{duckdb.ErrTimeout, live.ErrLimit},
+		{duckdb.ErrResources, live.ErrLimit},
+		{duckdb.ErrBusy, live.ErrBusy},
+		{duckdb.ErrNotAcceptable, live.ErrAccept},
 	} {
 		if errors.Is(err, of.from) {
 			return &explained{err, of.to}
