@@ -75,7 +75,7 @@ func (m *markdown) section(top string, keys []Key) {
 func (m *markdown) table(keys []Key) {
 	m.print("| key | type | default | what it does | variable |\n|---|---|---|---|---|\n")
 	for _, k := range keys {
-		m.print("| %s | %s | %s | %s | %s |\n", code(k.Key), cell(k.Type), code(k.Default), cell(k.Doc), code(k.Env))
+		m.print("| %s | %s | %s | %s | %s |\n", code(k.Key), prose(k.Type), code(k.Default), prose(k.Doc), code(k.Env))
 	}
 	m.behind = true
 }
@@ -88,6 +88,11 @@ func code(text string) string {
 		return "`` " + cell(text) + " ``"
 	}
 	return "`" + cell(text) + "`"
+}
+
+// prose is a cell whose <name> is not taken for a tag, nor its asterisk for emphasis.
+func prose(text string) string {
+	return strings.NewReplacer("<", `\<`, "*", `\*`).Replace(cell(text))
 }
 
 // cell keeps a text inside its column.

@@ -32,7 +32,7 @@ type BusConfig struct {
 	Synced     bool            `yaml:"synced" doc:"The NATS server is known to run with sync_interval: always, which a client cannot see; without it workers warn at start."`
 	User       string          `yaml:"user" doc:"User name at the NATS server."`
 	Password   config.Secret   `yaml:"password" doc:"Password at the NATS server."`
-	Token      config.Secret   `yaml:"token" doc:"Token at the NATS server, in place of user and password; also asked of clients of the embedded one."`
+	Token      config.Secret   `yaml:"token" doc:"Token at the NATS server, in place of user and password."`
 	Creds      string          `yaml:"credentials" doc:"File of NATS credentials (JWT and seed)."`
 	TLS        ClientTLS       `yaml:"tls" doc:"TLS towards the NATS server."`
 }

@@ -53,7 +53,7 @@ type HTTPConfig struct {
 // DuckDBConfig is what the embedded engine may use.
 type DuckDBConfig struct {
 	Memory     config.Bytes  `yaml:"memory" doc:"Memory of the engine; what a query needs beyond it goes to disk."`
-	Threads    int           `yaml:"threads" doc:"Threads that queries and writes share; 0 means one for each processor."`
+	Threads    int           `yaml:"threads" doc:"Threads that queries and writes share; 0 means half the processors."`
 	Queries    int           `yaml:"queries" doc:"Queries that may run at once; one more waits, then is refused."`
 	LogsFor    time.Duration `yaml:"logs_for" doc:"How long logs are kept; 0 means for ever."`
 	LettersFor time.Duration `yaml:"dead_letters_for" doc:"How long dead letters are kept; 0 means for ever."`

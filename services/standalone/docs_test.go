@@ -1,0 +1,125 @@
+package standalone_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/millrace/millrace/pkg/config"
+	"github.com/millrace/millrace/services/standalone"
+)
+
+// docs is the folder of the documentation.
+const docs = "../../docs"
+
+// wantPage holds a page of docs against what the code says; MILLRACE_UPDATE=1 writes it again.
+func wantPage(t *testing.T, name string, want []byte) {
+	t.Helper()
+	path := filepath.Join(docs, name)
+	if os.Getenv("MILLRACE_UPDATE") != "" {
+		if err := os.WriteFile(path, want, 0o644); err != nil { //nolint:gosec // a page that everybody reads
+			t.Fatal(err)
+		}
+		return
+	}
+	got, err := os.ReadFile(path) //nolint:gosec // a page of the documentation
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Equal(got, want) {
+		return
+	}
+	gotLines, wantLines := strings.Split(string(got), "\n"), strings.Split(string(want), "\n")
+	for i := range max(len(gotLines), len(wantLines)) {
+		if i >= len(gotLines) || i >= len(wantLines) || gotLines[i] != wantLines[i] {
+			t.Fatalf("docs/%s is not what the code says, from line %d on: run `make docs`\n got: %s\nwant: %s",
+				name, i+1, line(gotLines, i), line(wantLines, i))
+		}
+	}
+}
+
+func line(lines []string, i int) string {
+	if i < len(lines) {
+		return lines[i]
+	}
+	return "(the end)"
+}
+
+func head(t *testing.T, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", name)) //nolint:gosec // a file of the test
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestDocsConfiguration makes docs/configuration.md from the types that configurations are read into.
+func TestDocsConfiguration(t *testing.T) {
+	page := bytes.NewBuffer(head(t, "configuration.head.md"))
+	if err := config.Markdown(page, config.Describe(standalone.DefaultConfig())...); err != nil {
+		t.Fatal(err)
+	}
+	wantPage(t, "configuration.md", page.Bytes())
+}
+
+// TestDocsHaveNoKeyWithoutMeaning looks for keys that the page cannot explain.
+func TestDocsHaveNoKeyWithoutMeaning(t *testing.T) {
+	for _, k := range config.Describe(standalone.DefaultConfig()) {
+		if k.Doc == "" {
+			t.Errorf("%s has no doc tag", k.Key)
+		}
+	}
+}
+
+var (
+	yamlBlock  = regexp.MustCompile("(?s)```yaml\n(.*?)```")
+	secretFile = regexp.MustCompile(`\$\{file:[^}]*\}`)
+	variable   = regexp.MustCompile(`\$\{([A-Za-z_]+)`)
+)
+
+// TestDocsExamplesLoad reads every configuration that a page of docs shows as an operator's file would be read.
+func TestDocsExamplesLoad(t *testing.T) {
+	pages, err := filepath.Glob(filepath.Join(docs, "*.md"))
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("no pages: %v", err)
+	}
+	for _, page := range pages {
+		b, err := os.ReadFile(page) //nolint:gosec // a page of the documentation
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range yamlBlock.FindAllSubmatch(b, -1) {
+			// what an example refers to is not on this machine
+			text := secretFile.ReplaceAll(block[1], []byte("secret"))
+			var env []string
+			for _, name := range variable.FindAllSubmatch(text, -1) {
+				env = append(env, string(name[1])+"=value")
+			}
+			if err := load(filepath.Base(page), text, env...); err != nil {
+				t.Errorf("%s shows what is refused:\n%s%v", page, block[1], err)
+			}
+		}
+	}
+}
+
+// TestDeployedFilesLoad reads the example configurations of deploy.
+func TestDeployedFilesLoad(t *testing.T) {
+	for _, name := range []string{"millrace.yml", "compose/millrace.yml", "split/millrace.yml"} {
+		b, err := os.ReadFile(filepath.Join("../../deploy", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := load(name, b); err != nil {
+			t.Errorf("deploy/%s: %v", name, err)
+		}
+	}
+}
+
+func load(name string, text []byte, env ...string) error {
+	cfg := standalone.DefaultConfig()
+	return config.Load(config.Source{File: name, YAML: text, Env: env}, &cfg)
+}
