@@ -4,6 +4,11 @@
 // It promises: an acknowledged message (PUBACK, PUBCOMP, 202) is on disk; nothing that was sent vanishes without an
 // answer, a dead letter or, for QoS 0 on a lost connection, a count. Delivery is at least once: who is not answered sends again.
 //
+// Devices publish to devices/{deviceId}/messages/events/ (with url-encoded properties behind it, if they like) and
+// devices/{deviceId}/channels/{channelKey}; over HTTP they post to /v1/messages and /v1/devices/{deviceId}/messages. Dashboards
+// subscribe to live/{stream}/{device}/{channel}; who was too slow is told on live/missed, and in MQTT 5 by a user property
+// "missed" of the next message. A device's connections are records of the topic sessions.
+//
 // New makes it, Run serves its listeners, Handler is its HTTP part for another listener. Start reading at Ingest.Run, then
 // internal/pipeline.
 package ingest

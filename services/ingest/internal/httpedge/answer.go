@@ -17,6 +17,8 @@ type answer struct {
 	Rejected []rejected `json:"rejected"`
 	// RejectedTotal is there when more were rejected than are listed.
 	RejectedTotal int `json:"rejected_total,omitempty"`
+	// Error is the first fault, where nothing was accepted: for those who look for an error alone.
+	Error string `json:"error,omitempty"`
 
 	status int
 }
@@ -36,7 +38,7 @@ func answerOf(out *pipeline.Outcome) *answer {
 		a.Rejected = append(a.Rejected, rejected{out.Rejected[i].Index, out.Rejected[i].Err.Error()})
 	}
 	if out.Accepted == 0 && len(out.Rejected) > 0 {
-		a.status = http.StatusBadRequest
+		a.status, a.Error = http.StatusBadRequest, a.Rejected[0].Error
 		foreign := func(r telemetry.Rejected) bool { return !pipeline.Foreign(r.Err) }
 		if !slices.ContainsFunc(out.Rejected, foreign) {
 			a.status = http.StatusForbidden

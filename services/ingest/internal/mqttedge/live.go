@@ -90,11 +90,13 @@ func feedFilter(filter string, s *permit.Sender) (feed.Filter, mqtt.Reason) {
 // liveTopic returns the topic of an event. A channel's name may have several levels; what no topic may hold is percent-encoded.
 func liveTopic(e *feed.Event) string {
 	channel := e.Channel
-	if channel == "" {
+	switch {
+	case channel == "":
 		channel = noChannel
-	}
-	if strings.ContainsAny(channel, "+#") {
-		channel = strings.NewReplacer("+", "%2B", "#", "%23").Replace(channel)
+	case channel == noChannel:
+		channel = "%2D"
+	case strings.ContainsAny(channel, "+#%"):
+		channel = strings.NewReplacer("+", "%2B", "#", "%23", "%", "%25").Replace(channel)
 	}
 	return livePrefix + e.Stream + "/" + e.Device + "/" + channel
 }
