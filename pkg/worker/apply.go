@@ -129,6 +129,6 @@ func (s *share[Row]) taken(p *part, recs []bus.Record, doubles int) {
 		return
 	}
 	s.dirty, p.moved = true, true
-	p.track.took(len(recs), doubles, recs[len(recs)-1])
+	p.track.took(len(recs), doubles, recs[len(recs)-1], s.loop.Now().UnixNano())
 	s.track.worker.records.Add(uint64(len(recs)))
 }

@@ -161,7 +161,7 @@ func (s *share[Row]) hint(ctx context.Context, last bool) error {
 
 func (s *share[Row]) hintPart(ctx context.Context, p *part) error {
 	progress := bus.Progress{Through: p.written, Origins: p.origins}
-	if _, ok := s.loop.Store.(store.Buffered); ok && !s.loop.ProgressOnBus {
+	if _, ok := s.loop.Store.(store.Buffered); ok {
 		var err error
 		if progress, ok, err = s.loop.Store.Progress(ctx, s.loop.Worker, p.id); err != nil || !ok {
 			return err

@@ -499,3 +499,41 @@ func TestADeadLetterThatCannotBeReadMakesNoOther(t *testing.T) {
 		w.wantStop()
 	})
 }
+
+func TestAShareThatWasLostBeforeItsWorkCouldBeFinishedIsNoFaultOfTheWorker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTester(t)
+		w.log = mem.New(mem.Config{Partitions: 2, Now: time.Now})
+		w.loop.Bus = w.log
+		w.table.before = func(context.Context, store.Commit, []text) error { return errBroken }
+		w.start()
+		id := bus.PartitionID{Topic: bus.Telemetry, Number: 1} // which goes to the second member
+		if err := w.log.Append(t.Context(), id, []bus.Record{{Value: []byte("a")}}); err != nil {
+			t.Fatal(err)
+		}
+		settle(time.Second)
+		second := *w.loop
+		second.Bus = w.log.Open()
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- second.Run(ctx) }()
+		settle(time.Minute)
+		w.table.set(func() { w.table.before = nil })
+		settle(time.Minute)
+		w.wantRows("a")
+		w.wantStop()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestABufferingStoreKeepsItsOwnProgress(t *testing.T) {
+	w := newTester(t)
+	w.loop.Store = &buffer{table: w.table}
+	w.loop.ProgressOnBus = true
+	if err := w.loop.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "ProgressOnBus") {
+		t.Errorf("%v, want that the bus would keep progress that is not on disk", err)
+	}
+}

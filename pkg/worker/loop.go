@@ -35,8 +35,9 @@ type Loop[Row any] struct {
 	// Store takes the rows and keeps the progress; nil for a worker that only publishes, whose progress the bus keeps. Where it
 	// is store.Buffered, it is flushed on a drain and only what is on disk is committed to the bus.
 	Store store.Writer[Row]
-	// ProgressOnBus says that Store keeps no progress, so that the group's commit is the place to start from. Where it is
-	// false and Store has none, reading begins at the earliest record: a store that was emptied is filled again.
+	// ProgressOnBus says that Store, which is not store.Buffered, keeps no progress, so that the group's commit is the place to
+	// start from. Where it is false and Store has none, reading begins at the earliest record: a store that was emptied is
+	// filled again.
 	ProgressOnBus bool
 	// Checkpoints is where a Stateful task's state is read back; nil where tasks have none.
 	Checkpoints store.Checkpoints
@@ -80,8 +81,14 @@ func (l *Loop[Row]) Run(ctx context.Context) error {
 	defer c.Metrics.leave(track)
 	again := newBackoff()
 	for {
-		err := c.Bus.Subscribe(ctx, c.Worker, c.Topics, func(ctx context.Context, share bus.Share) error {
-			return c.own(ctx, share, track)
+		err := c.Bus.Subscribe(ctx, c.Worker, c.Topics, func(owning context.Context, share bus.Share) error {
+			err := c.own(owning, share, track)
+			if err == nil || owning.Err() == nil || ctx.Err() != nil || final(err) {
+				return err
+			}
+			// The share was lost, and the log has what could not be finished for its next owner.
+			c.Log.WarnContext(ctx, "a share was lost before its work was finished", "worker", c.Worker, "error", err)
+			return nil
 		})
 		switch {
 		case errors.Is(err, store.ErrFenced):
@@ -109,6 +116,9 @@ func (l *Loop[Row]) configured() (*Loop[Row], error) {
 		if missing {
 			errs = append(errs, fmt.Errorf("%s: missing", what))
 		}
+	}
+	if _, ok := l.Store.(store.Buffered); ok && l.ProgressOnBus {
+		errs = append(errs, errors.New("ProgressOnBus: the store is buffered, so its writes say nothing of what is on disk, want one that keeps its progress"))
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)

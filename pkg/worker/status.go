@@ -130,21 +130,30 @@ type partTrack struct {
 	newest   atomic.Int64  // when the log took the newest record taken, Unix nanoseconds
 	through  atomic.Uint64 // sequence of the last commit
 	end      atomic.Uint64 // sequence of the newest record, as of the last look
+	seq      atomic.Uint64 // sequence of the newest record taken
+	delay    atomic.Int64  // how old that record was then, nanoseconds
 	caughtUp atomic.Bool   // at the last look nothing was unread, and nothing was read since
 }
 
-func (p *partTrack) took(records, doubles int, newest bus.Record) {
+func (p *partTrack) took(records, doubles int, newest bus.Record, now int64) {
 	p.records.Add(float64(records))
 	if doubles > 0 {
 		p.doubles.Add(float64(doubles))
 	}
 	p.newest.Store(newest.Time)
+	p.seq.Store(newest.Position.Seq)
+	p.delay.Store(max(0, now-newest.Time))
 	p.caughtUp.Store(false)
 }
 
+// lagSeconds is how far p is behind the log: as long as all goes well and the newest look at the log's end shows nothing
+// unread, how old the newest record was when it was taken; else how old it is by now.
 func (p *partTrack) lagSeconds(now int64, s *shareTrack) float64 {
-	if p.caughtUp.Load() {
+	switch {
+	case p.caughtUp.Load():
 		return 0
+	case s.troubled.Load() == 0 && p.seq.Load() > 0 && p.seq.Load() >= p.end.Load():
+		return time.Duration(p.delay.Load()).Seconds()
 	}
 	from := p.newest.Load()
 	if from == 0 {
