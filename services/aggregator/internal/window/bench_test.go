@@ -1,6 +1,8 @@
 package window
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"testing"
 	"time"
@@ -19,62 +21,92 @@ func defaults() Config {
 	}
 }
 
-// BenchmarkAdd adds the records of 1,000 devices with 7 channels each, which send every channel once a second.
+// BenchmarkAdd adds the records of 1,000 devices with 7 channels each, which send every channel once a second: parsing,
+// three windows, and the rows of those that close.
 func BenchmarkAdd(b *testing.B) {
-	const devices, channels = 1000, 7
-	const start = telemetry.Time(1_700_000_000_000_000_000)
-	records := make([]bus.Record, 0, devices*channels)
-	for n := range devices * channels {
-		m := telemetry.Message{
-			Tenant: telemetry.DefaultTenant, DeviceID: fmt.Sprint("device-", n%devices), DeviceType: "LabThermostat_v4", Kind: telemetry.KindChannel,
-			ChannelType: "number", ChannelKey: fmt.Sprint("channel-", n/devices), ChannelValue: []byte("21.5"), Value: 20 + float64(n%100)/7,
-			HasValue: true, EventTime: start, IngestTime: start, Codec: "channel", Source: "mqtt",
-		}
-		records = append(records, bus.Record{Value: telemetry.AppendMessage(nil, &m)})
-	}
-	task, err := New(defaults(), new(Stats))
+	cfg := defaults()
+	cfg.RunningEvery = 0
+	benchmark(b, cfg)
+}
+
+// BenchmarkAddRunning does the same, and publishes the running values of all windows once in 7,000 records.
+func BenchmarkAddRunning(b *testing.B) {
+	cfg := defaults()
+	cfg.RunningMax = 1 << 20
+	benchmark(b, cfg)
+}
+
+func benchmark(b *testing.B, cfg Config) {
+	b.Helper()
+	records, clock := benchRecords()
+	task, err := New(cfg, new(Stats))
 	if err != nil {
 		b.Fatal(err)
 	}
 	var out Output
-	rows := 0
-	var m telemetry.Message
 	add := func(i int) {
 		r := records[i%len(records)]
-		if err := telemetry.ParseMessage(r.Value, &m); err != nil { // the records are written anew with each round: set their times
-			b.Fatal(err)
-		}
-		round := telemetry.Time(i / len(records))
-		m.EventTime, m.IngestTime = start+round*telemetry.Time(time.Second), start+round*telemetry.Time(time.Second)
-		r.Value = telemetry.AppendMessage(r.Value[:0], &m)
+		now := benchStart + telemetry.Time(i/len(records))*second
+		binary.LittleEndian.PutUint64(r.Value[clock[i%len(records)]:], uint64(now))
 		r.Origin.Seq = uint64(i + 1)
 		if err := task.Add(&out, bus.Telemetry, r); err != nil {
 			b.Fatal(err)
 		}
-		if i%(devices*channels) == devices*channels-1 {
-			task.Tick(&out, m.IngestTime, false)
+		if i%len(records) == len(records)-1 {
+			task.Tick(&out, now, false)
 		}
 		if len(out.Rows)+len(out.Publish) > 10_000 {
-			rows += len(out.Rows)
 			clear(out.Rows)
 			clear(out.Publish)
 			out.Rows, out.Publish = out.Rows[:0], out.Publish[:0]
 		}
 	}
-	const warm = 120 * devices * channels
+	warm := 120 * len(records)
 	for i := range warm {
 		add(i)
 	}
 	b.ReportAllocs()
-	i := warm
-	for b.Loop() {
+	for i := warm; b.Loop(); i++ {
 		add(i)
-		i++
 	}
-	b.ReportMetric(float64(rows)/float64(i), "rows/op")
-	snapshot, err := task.Snapshot(nil)
+}
+
+const benchStart = 1_700_000_000 * second
+
+// benchRecords returns records, and where in each of them its event time stands.
+func benchRecords() (records []bus.Record, clock []int) {
+	const devices, channels = 1000, 7
+	for n := range devices * channels {
+		m := telemetry.Message{
+			Tenant: telemetry.DefaultTenant, DeviceID: fmt.Sprint("device-", n%devices), DeviceType: "LabThermostat_v4", Kind: telemetry.KindChannel,
+			ChannelType: "number", ChannelKey: fmt.Sprint("channel-", n/devices), ChannelValue: []byte("21.5"), Value: 20 + float64(n%100)/7,
+			HasValue: true, EventTime: benchStart, IngestTime: benchStart + 1, Codec: "channel", Source: "mqtt",
+		}
+		value := telemetry.AppendMessage(nil, &m)
+		records = append(records, bus.Record{Value: value})
+		clock = append(clock, bytes.Index(value, binary.LittleEndian.AppendUint64(nil, uint64(benchStart))))
+	}
+	return records, clock
+}
+
+func BenchmarkSnapshot(b *testing.B) {
+	records, _ := benchRecords()
+	task, err := New(defaults(), new(Stats))
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.ReportMetric(float64(len(snapshot))/1e6, "snapshot-MB")
+	var out Output
+	for i := range 10 * len(records) {
+		if err := task.Add(&out, bus.Telemetry, records[i%len(records)]); err != nil {
+			b.Fatal(err)
+		}
+	}
+	var state []byte
+	for b.Loop() {
+		if state, err = task.Snapshot(state[:0]); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.SetBytes(int64(len(state)))
+	b.ReportMetric(float64(len(state))/float64(task.open), "B/window")
 }

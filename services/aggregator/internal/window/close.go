@@ -86,7 +86,7 @@ func (t *Task) retired() (n int) {
 	for _, d := range t.list {
 		for _, c := range d.channels {
 			for i := len(t.cfg.Specs); i < len(t.series); i++ {
-				n += len(c.open[i])
+				n += len(c.lanes[i].open)
 			}
 		}
 	}
@@ -100,7 +100,7 @@ func (t *Task) closeDue(out *Output, d *device, through func(*series) telemetry.
 		s := &t.series[i]
 		end := through(s)
 		for _, c := range d.channels {
-			open := c.open[i]
+			open := c.lanes[i].open
 			n := 0
 			for ; n < len(open) && open[n].end <= end; n++ {
 				w := open[n]
@@ -112,7 +112,7 @@ func (t *Task) closeDue(out *Output, d *device, through func(*series) telemetry.
 			}
 			if n > 0 {
 				open = slices.Delete(open, 0, n)
-				c.open[i] = open
+				c.lanes[i].open = open
 			}
 			if len(open) > 0 {
 				d.due = min(d.due, open[0].end+t.lateness)
@@ -154,7 +154,7 @@ func (t *Task) openWindow(d *device, c *channel, i, at int, start, end telemetry
 		w = new(window)
 	}
 	w.start, w.end, w.device, w.channel, w.series = start, end, d, c, i
-	c.open[i] = slices.Insert(c.open[i], at, w)
+	c.lanes[i].open = slices.Insert(c.lanes[i].open, at, w)
 	d.due = min(d.due, end+t.lateness)
 	d.open++
 	t.open++
@@ -163,6 +163,9 @@ func (t *Task) openWindow(d *device, c *channel, i, at int, start, end telemetry
 
 // release takes back a window that is no longer among those of its channel.
 func (t *Task) release(w *window) {
+	if lane := &w.channel.lanes[w.series]; lane.latest == w {
+		lane.latest = nil
+	}
 	w.device.open--
 	t.open--
 	if w.queued {

@@ -48,8 +48,8 @@ func appendSummary(dst []byte, s *summary) []byte {
 		dst = appendFloat(dst, v)
 	}
 	dst = binary.AppendUvarint(dst, s.sketch.zeros)
-	dst = appendBins(dst, s.sketch.negative)
-	return appendBins(dst, s.sketch.positive)
+	dst = appendBins(dst, &s.sketch.negative)
+	return appendBins(dst, &s.sketch.positive)
 }
 
 func appendPoint(dst []byte, p *point) []byte {
@@ -118,8 +118,8 @@ func (m *memory) readSketch(r *reader, s *summary) {
 	s.sum = total{r.float(), r.float()} // which may have passed the range
 	s.sketch.zeros = r.uvarint(countMax)
 	s.count = s.sketch.zeros
-	m.readBins(r, s, s.sketch.negative)
-	m.readBins(r, s, s.sketch.positive)
+	m.readBins(r, s, &s.sketch.negative)
+	m.readBins(r, s, &s.sketch.positive)
 	if r.err == nil && (s.count == 0 || s.min > s.max) {
 		r.fail("a sketch of %d values from %v to %v", s.count, s.min, s.max)
 	}

@@ -10,7 +10,7 @@ import (
 // what joins two sessions.
 func (t *Task) addToSession(d *device, c *channel, i int, p *point) {
 	s := &t.series[i]
-	open := c.open[i]
+	open := c.lanes[i].open
 	at := len(open)
 	for at > 0 && open[at-1].start-p.time >= s.gap {
 		at-- // sessions that begin too far after p
@@ -24,7 +24,7 @@ func (t *Task) addToSession(d *device, c *channel, i int, p *point) {
 		before := open[at-2]
 		t.memory.merge(&before.summary, &w.summary)
 		before.end = w.end
-		c.open[i] = slices.Delete(open, at-1, at)
+		c.lanes[i].open = slices.Delete(open, at-1, at)
 		t.release(w)
 		w = before
 	}

@@ -48,14 +48,14 @@ func (s *scale) bin(v float64) (bin, sign int) {
 
 // sketch is a DDSketch: its stores of bins, without a mapping of its own. The same values give the same sketch in any order.
 type sketch struct {
-	positive, negative *store.CollapsingLowestDenseStore
+	positive, negative store.CollapsingLowestDenseStore
 	zeros              uint64
 }
 
 func newSketch() *sketch {
 	return &sketch{
-		positive: store.NewCollapsingLowestDenseStore(sketchBinsMax),
-		negative: store.NewCollapsingLowestDenseStore(sketchBinsMax),
+		positive: *store.NewCollapsingLowestDenseStore(sketchBinsMax),
+		negative: *store.NewCollapsingLowestDenseStore(sketchBinsMax),
 	}
 }
 
@@ -77,8 +77,8 @@ func (s *sketch) add(bin, sign int) {
 }
 
 func (s *sketch) merge(o *sketch) {
-	s.positive.MergeWith(o.positive)
-	s.negative.MergeWith(o.negative)
+	s.positive.MergeWith(&o.positive)
+	s.negative.MergeWith(&o.negative)
 	s.zeros += o.zeros
 }
 

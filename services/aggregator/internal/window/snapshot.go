@@ -47,9 +47,9 @@ func appendDevice(dst []byte, d *device, series int) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(d.channels)))
 	for _, c := range d.channels {
 		dst = appendText(dst, c.key)
-		for _, open := range c.open[:series] {
-			dst = binary.AppendUvarint(dst, uint64(len(open)))
-			for _, w := range open {
+		for i := range c.lanes[:series] {
+			dst = binary.AppendUvarint(dst, uint64(len(c.lanes[i].open)))
+			for _, w := range c.lanes[i].open {
 				dst = appendTime(appendTime(dst, w.start), w.end)
 				dst = appendSummary(dst, &w.summary)
 			}

@@ -3,6 +3,7 @@ package window
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"strings"
 
 	"github.com/millrace/millrace/pkg/bus"
@@ -22,6 +23,7 @@ type Task struct {
 	series   []series // those of the configuration, then retired ones
 	stats    *Stats
 	memory   *memory
+	seed     maphash.Seed
 	message  telemetry.Message // scratch
 	single   summary           // scratch
 	arena    []byte            // of the output's states and records
@@ -52,15 +54,27 @@ type device struct {
 	heard    telemetry.Time   // newest ingest time
 	due      telemetry.Time   // no window closes before its device's clock, or that of the silent, gets here
 	closed   []telemetry.Time // by series: the newest end of a window that closed because the device was silent
-	channels []*channel
+	channels []hashed
 	byKey    map[string]*channel // nil while there are few channels
 	open     int                 // windows
 }
 
-// channel holds the open windows of one channel, by series and in the order of their starts.
+// hashed is a channel beside the hash of its key, so that the others' keys need not be looked at.
+type hashed struct {
+	hash uint64
+	*channel
+}
+
+// channel holds the open windows of one channel, by series.
 type channel struct {
-	key  string
-	open [][]*window
+	key   string
+	lanes []lane
+}
+
+// lane holds the open windows of one series of one channel.
+type lane struct {
+	latest *window   // that took the last record; nil when it has closed
+	open   []*window // in the order of their starts
 }
 
 // window is one open window.
@@ -79,7 +93,7 @@ const (
 	// eventTimeMax is the furthest from 1970 that a time may be: it keeps the arithmetic of windows within 64 bits (about the years 1824 to 2116).
 	eventTimeMax = telemetry.Time(1) << 62
 	// byKeyFrom is the number of channels of a device from which a map finds one quicker than looking at all.
-	byKeyFrom = 12
+	byKeyFrom = 32
 )
 
 // New returns an empty task. stats may be shared by all tasks of a process.
@@ -89,7 +103,7 @@ func New(cfg Config, stats *Stats) (*Task, error) {
 		return nil, err
 	}
 	t := &Task{
-		cfg: cfg, lateness: telemetry.Time(cfg.Lateness), stats: stats, memory: m, newest: minTime,
+		cfg: cfg, lateness: telemetry.Time(cfg.Lateness), stats: stats, memory: m, seed: maphash.MakeSeed(), newest: minTime,
 		devices: make(map[deviceKey]*device),
 	}
 	for _, s := range cfg.Specs {
@@ -217,9 +231,10 @@ func (t *Task) channel(d *device, key string) *channel {
 			return c
 		}
 	} else {
-		for _, c := range d.channels {
-			if c.key == key {
-				return c
+		hash := maphash.String(t.seed, key)
+		for i := range d.channels {
+			if c := &d.channels[i]; c.hash == hash && c.key == key {
+				return c.channel
 			}
 		}
 	}
@@ -230,15 +245,15 @@ func (t *Task) channel(d *device, key string) *channel {
 }
 
 func (t *Task) newChannel(d *device, key string) *channel {
-	c := &channel{key: key, open: make([][]*window, len(t.series))}
-	d.channels = append(d.channels, c)
+	c := &channel{key: key, lanes: make([]lane, len(t.series))}
+	d.channels = append(d.channels, hashed{maphash.String(t.seed, key), c})
 	switch {
 	case d.byKey != nil:
 		d.byKey[key] = c
 	case len(d.channels) >= byKeyFrom:
 		d.byKey = make(map[string]*channel, 2*byKeyFrom)
 		for _, c := range d.channels {
-			d.byKey[c.key] = c
+			d.byKey[c.key] = c.channel
 		}
 	}
 	return c
@@ -246,14 +261,20 @@ func (t *Task) newChannel(d *device, key string) *channel {
 
 // addToWindows adds p to the windows of series i that hold it.
 func (t *Task) addToWindows(out *Output, d *device, c *channel, i int, p *point) {
-	s := &t.series[i]
-	for start := s.last(p.time); start+s.length > p.time; start -= s.hop {
+	s, lane := &t.series[i], &c.lanes[i]
+	start := s.last(p.time)
+	if w := lane.latest; w != nil && w.start == start && s.Kind == Tumbling { // nearly always
+		t.memory.add(&w.summary, p)
+		t.touch(w)
+		return
+	}
+	for ; start+s.length > p.time; start -= s.hop {
 		end := start + s.length
 		if end+t.lateness <= d.clock || end <= d.closed[i] {
 			t.late(out, d, c, i, start, p)
 			continue
 		}
-		at, w := find(c.open[i], start)
+		at, w := find(lane.open, start)
 		if w == nil {
 			if t.open >= t.cfg.WindowsMax {
 				t.stats.beyondWindows.Add(1)
@@ -263,6 +284,7 @@ func (t *Task) addToWindows(out *Output, d *device, c *channel, i int, p *point)
 			}
 			w = t.openWindow(d, c, i, at, start, end)
 		}
+		lane.latest = w
 		t.memory.add(&w.summary, p)
 		t.touch(w)
 	}
