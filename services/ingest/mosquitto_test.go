@@ -9,8 +9,8 @@ import (
 	"github.com/millrace/millrace/pkg/bus"
 )
 
-// mosquitto runs one of Mosquitto's clients, an implementation of the protocol that is not ours.
-func mosquitto(t *testing.T, r *rig, name string, args ...string) *exec.Cmd {
+// external runs one of Mosquitto's clients, an implementation of the protocol that is not ours.
+func external(t *testing.T, r *rig, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	if _, err := exec.LookPath(name); err != nil {
 		t.Skip(name + " is not installed")
@@ -25,7 +25,7 @@ func TestMosquittoPublishes(t *testing.T) {
 	for _, version := range []string{"311", "5"} {
 		for _, qos := range []string{"0", "1", "2"} {
 			value := version + "." + qos
-			cmd := mosquitto(t, r, "mosquitto_pub", "-V", version, "-q", qos, "-r", "-t", "devices/dev1/channels/temperature", "-m", value,
+			cmd := external(t, r, "mosquitto_pub", "-V", version, "-q", qos, "-r", "-t", "devices/dev1/channels/temperature", "-m", value,
 				"--will-topic", "devices/dev1/channels/gone", "--will-payload", "x")
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("version %s, QoS %s: %v\n%s", version, qos, err, out)
@@ -45,7 +45,7 @@ func TestMosquittoPublishes(t *testing.T) {
 func TestMosquittoSubscribes(t *testing.T) {
 	for _, version := range []string{"311", "5"} {
 		r := startLive(t, setup{})
-		cmd := mosquitto(t, r, "mosquitto_sub", "-V", version, "-q", "1", "-t", "live/state/+/+", "-C", "3", "-F", "%t")
+		cmd := external(t, r, "mosquitto_sub", "-V", version, "-q", "1", "-t", "live/state/+/+", "-C", "3", "-F", "%t")
 		ended := make(chan struct{})
 		var out []byte
 		var err error

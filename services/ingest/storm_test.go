@@ -53,9 +53,7 @@ func TestWhatWasAcknowledgedIsThereWhateverHappens(t *testing.T) {
 				for i := range 1 + dice.IntN(40) {
 					value := fmt.Sprintf("%d.%d.%d", worker, round, i)
 					qos := byte(1)
-					if c.Connack().SessionPresent || dice.IntN(3) > 0 {
-						qos = 1
-					} else {
+					if !c.Connack().SessionPresent && dice.IntN(3) == 0 { // the client has no QoS 2 in a session of before
 						qos = 2
 					}
 					mu.Lock()
