@@ -17,7 +17,7 @@ const (
 	tempSuffix    = ".tmp"
 	damagedSuffix = ".damaged"
 	magic         = "PAR1"
-	lockName      = "LOCK"
+	lockName      = ".lock" // readers of whole folders (pandas, Spark) pass over what begins with a dot
 )
 
 // ourNames is what files of ours are called: why they were written, a number that is never used twice, and a part.
