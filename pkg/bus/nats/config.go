@@ -26,6 +26,7 @@ const (
 	defaultPrefix         = "MR"
 	messageOverheadBytes  = 1 << 10 // what a message has beside its frame: subject and headers
 	readBufferBytes       = 4 << 20 // what a reader has asked for ahead of its use
+	readFramesMax         = 1024    // likewise; the client holds a place for each, 8 MB a reader without this limit
 	publishTimeout        = 10 * time.Second
 	requestTimeout        = 10 * time.Second
 )

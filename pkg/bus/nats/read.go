@@ -70,7 +70,7 @@ func (v *view) read(ctx context.Context, start bus.Start, yield func(bus.Batch) 
 		return err
 	}
 	defer v.deleteConsumer(ctx, consumer.CachedInfo().Name)
-	msgs, err := consumer.Messages(jetstream.PullMaxBytes(readBufferBytes), jetstream.PullExpiry(readExpiry),
+	msgs, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(readFramesMax, readBufferBytes), jetstream.PullExpiry(readExpiry),
 		jetstream.PullHeartbeat(readHeartbeat), jetstream.WithMessagesErrOnMissingHeartbeat(true))
 	if err != nil {
 		return err
