@@ -77,7 +77,7 @@ func (w *tester) crash() {
 	w.loop.Bus = w.log
 }
 
-// send appends values to partition 0 of Telemetry, each with the next origin.
+// send appends values to partition 0 of Telemetry, each with the next origin, as another process than the loop's would.
 func (w *tester) send(values ...string) {
 	w.t.Helper()
 	var recs []bus.Record
@@ -85,7 +85,7 @@ func (w *tester) send(values ...string) {
 		w.next++
 		recs = append(recs, bus.Record{Value: []byte(v), Origin: bus.Origin{Position: bus.Position{Seq: w.next}}})
 	}
-	if err := w.log.Append(w.t.Context(), bus.PartitionID{Topic: bus.Telemetry}, recs); err != nil {
+	if err := w.log.Open().Append(w.t.Context(), bus.PartitionID{Topic: bus.Telemetry}, recs); err != nil {
 		w.t.Fatal(err)
 	}
 }
