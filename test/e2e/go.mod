@@ -1,6 +1,6 @@
 module github.com/millrace/millrace/test/e2e
 
-go 1.26
+go 1.26.0
 
 replace (
 	github.com/millrace/millrace/loadtest => ../../loadtest
@@ -11,5 +11,4 @@ replace (
 require (
 	github.com/millrace/millrace/loadtest v0.0.0
 	github.com/millrace/millrace/pkg v0.0.0
-	github.com/millrace/millrace/schemas v0.0.0
 )
