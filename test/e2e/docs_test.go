@@ -60,7 +60,9 @@ func TestTheQueriesOfDocsRun(t *testing.T) {
 func sendHouse(t *testing.T, in *instance) {
 	t.Helper()
 	begin := time.Now().UTC().Add(-time.Hour)
-	at := func(seconds int) string { return begin.Add(time.Duration(seconds) * time.Second).Format(time.RFC3339Nano) }
+	at := func(seconds int) string {
+		return begin.Add(time.Duration(seconds) * time.Second).Format(time.RFC3339Nano)
+	}
 	var body strings.Builder
 	for n := range 240 {
 		fmt.Fprintf(&body, `{"DeviceId":"thermostat-1","temperature":%.1f,"heating":%t,"timestamp":%q}`+"\n", 36+float64(n%20)/10, n%20 < 10, at(n))
