@@ -54,7 +54,7 @@ func (p *plant) start() {
 
 func (p *plant) crash() {
 	p.log.Crash()
-	<-p.ended
+	_ = <-p.ended // that the log is gone
 	p.cancel()
 }
 
@@ -193,7 +193,7 @@ func TestADeviceWhoseClockIsYearsBehindHasItsWindowsCorrected(t *testing.T) {
 
 // TestNoMessageCountsTwiceWhateverGoesWrong sends late and early messages while the store loses answers and the process dies.
 func TestNoMessageCountsTwiceWhateverGoesWrong(t *testing.T) {
-	for seed := range uint64(12) {
+	for seed := range uint64(8) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				rnd := rand.New(rand.NewPCG(seed, 9))
@@ -202,8 +202,9 @@ func TestNoMessageCountsTwiceWhateverGoesWrong(t *testing.T) {
 				if seed%3 == 0 {
 					p.cfg.WindowsMax = 3
 				}
-				p.table.fault = func(string) error { // one goroutine at a time calls it
-					if rnd.IntN(4) == 0 {
+				faults := rand.New(rand.NewPCG(seed, 10)) // of the worker's goroutine, under the table's lock
+				p.table.fault = func(string) error {
+					if faults.IntN(4) == 0 {
 						return errBroken
 					}
 					return nil
@@ -238,13 +239,11 @@ func wantWindows(t *testing.T, rows map[store.WindowKey]store.AggregateRow, cfg 
 	values := make(map[store.WindowKey][]float64)
 	for _, m := range sent {
 		for _, w := range cfg.Windows {
-			values[store.WindowKey{
+			key := store.WindowKey{
 				Tenant: m.Tenant, DeviceID: m.DeviceID, ChannelKey: m.ChannelKey,
 				WindowStart: m.EventTime - m.EventTime%telemetry.Time(w.Length), WindowLength: int64(w.Length),
-			}] = append(values[store.WindowKey{
-				Tenant: m.Tenant, DeviceID: m.DeviceID, ChannelKey: m.ChannelKey,
-				WindowStart: m.EventTime - m.EventTime%telemetry.Time(w.Length), WindowLength: int64(w.Length),
-			}], m.Value)
+			}
+			values[key] = append(values[key], m.Value)
 		}
 	}
 	for key, v := range values {
@@ -264,8 +263,7 @@ func wantWindows(t *testing.T, rows map[store.WindowKey]store.AggregateRow, cfg 
 	}
 }
 
-// wantPublished holds the topic to the store: of each window the last final record equals its row, and revisions rise
-// except where a commit was repeated.
+// wantPublished holds the topic to the store: of each window the last final record equals its row.
 func wantPublished(t *testing.T, p *plant) {
 	t.Helper()
 	last := make(map[store.WindowKey]telemetry.Aggregate)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -14,22 +15,22 @@ import (
 )
 
 // snapshotOf returns the snapshot of a task with many sorts of windows.
-func snapshotOf(t testing.TB, cfg Config, n int) []byte {
-	t.Helper()
+func snapshotOf(tb testing.TB, cfg Config, n int) []byte {
+	tb.Helper()
 	task, err := New(cfg, new(Stats))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var out Output
-	for _, s := range samplesOf(rand.New(rand.NewPCG(7, uint64(n))), n) { //nolint:gosec // small
+	for _, s := range samplesOf(rand.New(rand.NewPCG(7, uint64(n))), n) {
 		s.ingest = s.at
 		if err := task.Add(&out, bus.Telemetry, s.record()); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	state, err := task.Snapshot(nil)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return state
 }
@@ -117,9 +118,7 @@ func TestWindowsOfAnotherConfigurationAreNeverMixed(t *testing.T) {
 	finish(task, &out, book, samples[0].at)
 	want := brute([]Spec{{Kind: Tumbling, Length: time.Minute}}, samples) // kept throughout
 	for spec, part := range map[Spec][]sample{before.Specs[0]: samples[:150], before.Specs[2]: samples[:150], after.Specs[1]: samples[150:]} {
-		for key, row := range brute([]Spec{spec}, part) {
-			want[key] = row
-		}
+		maps.Copy(want, brute([]Spec{spec}, part))
 	}
 	book.wantSame(want)
 }

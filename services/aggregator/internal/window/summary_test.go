@@ -14,11 +14,11 @@ func sortByIngest(samples []sample) {
 	slices.SortStableFunc(samples, func(a, b sample) int { return int(a.ingest - b.ingest) })
 }
 
-func newTestMemory(t testing.TB) *memory {
-	t.Helper()
+func newTestMemory(tb testing.TB) *memory {
+	tb.Helper()
 	m, err := newMemory()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return m
 }
