@@ -45,7 +45,8 @@ const draw = everyFrame(() => {
   drawTile(open);
 });
 
-const order = (a, b) => (a.state === "cleared") - (b.state === "cleared") || (a.state === "acknowledged") - (b.state === "acknowledged") ||
+const order = (a, b) => (a.state === "cleared") - (b.state === "cleared") ||
+  (a.state === "cleared" ? (a.cleared_at < b.cleared_at ? 1 : -1) : 0) || (a.state === "acknowledged") - (b.state === "acknowledged") ||
   (gravity[b.severity] ?? 0) - (gravity[a.severity] ?? 0) || (a.raised_at < b.raised_at ? 1 : -1);
 
 function row(a) {
@@ -54,10 +55,12 @@ function row(a) {
   button?.addEventListener("click", () => acknowledge(a, button));
   const value = a.value ? ` = ${a.value.length > 60 ? `${a.value.slice(0, 59)}…` : a.value}` : "";
   const why = refused.get(a.alarm_id);
+  const by = a.state === "acknowledged" && a.detail?.acknowledged_by ? ` by ${a.detail.acknowledged_by}` : "";
   return make("li", { class: `alarm ${a.severity} ${a.state}` },
     make("div", {}, make("span", { class: `badge ${a.severity}` }, a.severity), " ", make("b", {}, a.rule)),
-    button ?? make("span", { class: "quiet" }, a.state),
-    make("div", { class: "of" }, a.device_id, a.channel_key ? ` · ${a.channel_key}${value}` : value, " · ", a.state === "cleared" ? "cleared " : "", age),
+    button ?? make("span", { class: "quiet" }, a.state + by),
+    make("div", { class: "of said" }, a.detail?.summary ?? `${a.device_id}${a.channel_key ? ` · ${a.channel_key}` : ""}${value}`),
+    make("div", { class: "of" }, a.detail?.summary ? `${a.device_id}${a.channel_key ? ` · ${a.channel_key}` : ""} · ` : "", a.state === "cleared" ? "cleared " : "", age),
     why ? make("div", { class: "of fault" }, why) : null);
 }
 
