@@ -1,6 +1,8 @@
 package alerting_test
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -82,5 +84,28 @@ func TestAFaultOfTheConfigurationNamesItsKey(t *testing.T) {
 				t.Fatalf("got %v, want %s", err, tt.want)
 			}
 		})
+	}
+}
+
+func TestTheExamplesOfTheDocumentationAreConfigurations(t *testing.T) {
+	page, err := os.ReadFile("../../docs/alerting.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := filepath.Join(t.TempDir(), "smtp")
+	if err := os.WriteFile(secret, []byte("pass\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(string(page), "```yaml\n")[1:]
+	if len(blocks) != 2 {
+		t.Fatalf("%d examples, want 2", len(blocks))
+	}
+	for _, b := range blocks {
+		text, _, _ := strings.Cut(b, "```")
+		text = strings.ReplaceAll(text, "/run/secrets/smtp", secret)
+		c := alerting.DefaultConfig()
+		if err := config.Load(config.Source{YAML: []byte(text), File: "alerting.md", Section: "alerting", Env: []string{"ALARM_SECRET=s"}}, &c); err != nil {
+			t.Errorf("%v\n%s", err, text)
+		}
 	}
 }

@@ -227,7 +227,7 @@ func (e *Engine) sayAlive(out *Output, i int, h telemetry.Header) {
 	}
 	e.settle(out, t, at-1) // silent for longer than the rule says, and not as long
 	if t.alarm != nil {
-		e.signal(out, t, &signal{at: at, seen: at, clear: true})
+		e.signal(out, t, &signal{at: at, seen: at, clear: true, value: at.Std().Format(time.RFC3339)})
 	}
 	t.heard(at, at)
 	e.place(t)

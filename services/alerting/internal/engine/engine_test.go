@@ -316,6 +316,8 @@ func hundred(b *testing.B) []*engine.Rule {
 
 func BenchmarkAMessageThatNoneOfAHundredRulesWants(b *testing.B) { benchmark(b, hundred(b), 1000) }
 
+func BenchmarkAMessageWithoutAnyRule(b *testing.B) { benchmark(b, nil, 1000) }
+
 func BenchmarkAMessageThatADeadManRuleHears(b *testing.B) {
 	benchmark(b, append(hundred(b), compile(b, engine.Rule{Name: "silent", Silent: time.Minute}, "", "")), 1000)
 }

@@ -156,7 +156,7 @@ func (t *track) same(text []byte) bool {
 func (t *track) shown() string {
 	switch {
 	case t.rule.Silent > 0 && t.newest != 0:
-		return t.newest.Std().Format(time.RFC3339Nano)
+		return t.newest.Std().Format(time.RFC3339)
 	case t.hash != 0:
 		return strings.ToValidUTF8(t.text, "") + "…"
 	}

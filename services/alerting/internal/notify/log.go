@@ -30,7 +30,7 @@ func (l Log) Deliver(ctx context.Context, a *telemetry.Alarm) error {
 	}
 	for _, at := range [][2]string{{"channel", a.ChannelKey}, {"value", a.Value}, {"summary", d.Summary}, {"by", d.AcknowledgedBy}, {"reason", d.Reason}} {
 		if at[1] != "" {
-			attrs = append(attrs, slog.String(at[0], at[1]))
+			attrs = append(attrs, slog.String(at[0], shorten(at[1])))
 		}
 	}
 	l.Log.LogAttrs(ctx, level, "alarm "+string(a.State), append(attrs, slog.String("alarm", a.AlarmID))...)
@@ -46,11 +46,19 @@ func Subject(a *telemetry.Alarm) string {
 			what += " " + a.ChannelKey
 		}
 	}
-	const subjectMax = 150
-	if runes := []rune(what); len(runes) > subjectMax {
-		what = string(runes[:subjectMax]) + "…"
+	return "[" + a.Severity + "] " + string(a.State) + ": " + shorten(what)
+}
+
+// shorten cuts what stands in one line.
+func shorten(text string) string {
+	const runesMax = 150
+	if len(text) <= runesMax {
+		return text
 	}
-	return "[" + a.Severity + "] " + string(a.State) + ": " + what
+	if runes := []rune(text); len(runes) > runesMax {
+		return string(runes[:runesMax]) + "…"
+	}
+	return text
 }
 
 // detail is what a notification needs of an alarm's detail.
