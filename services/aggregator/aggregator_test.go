@@ -53,8 +53,11 @@ func (p *plant) start() {
 }
 
 func (p *plant) crash() {
+	p.t.Helper()
 	p.log.Crash()
-	_ = <-p.ended // that the log is gone
+	if err := <-p.ended; err == nil {
+		p.t.Fatal("Run returned nil although its log was gone")
+	}
 	p.cancel()
 }
 
