@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -249,20 +250,36 @@ func TestAFencedWorkerJoinsAgainFromWhatTheStoreHolds(t *testing.T) {
 	})
 }
 
-func TestAStoreThatWasEmptiedIsFilledAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newTester(t)
-		w.start()
-		w.send("a", "b")
-		settle(5 * time.Second)
-		w.wantStop()
-		w.table = newTable[text]()
-		w.loop.Store = w.table
-		w.start()
-		settle(time.Second)
-		w.wantRows("a", "b")
-		w.wantStop()
-	})
+func TestAStoreThatWasEmptiedOrSetBackIsFilledAgainAndSaysSo(t *testing.T) {
+	for _, through := range []uint64{0, 1} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newTester(t)
+			var said bytes.Buffer
+			w.loop.Log = slog.New(slog.NewTextHandler(&said, nil))
+			w.start()
+			w.send("a")
+			w.send("b")
+			settle(5 * time.Second)
+			w.wantStop()
+			if said.Len() > 0 {
+				t.Errorf("before it said %q", said.String())
+			}
+			before := w.table
+			w.table = newTable[text]()
+			if through > 0 {
+				w.table.rows = before.rows[:through]
+				w.table.progress[bus.PartitionID{Topic: bus.Telemetry}] = bus.Progress{Through: bus.Position{Seq: through}}
+			}
+			w.loop.Store = w.table
+			w.start()
+			settle(time.Second)
+			w.wantRows("a", "b")
+			w.wantStop()
+			if !strings.Contains(said.String(), "the store has less than the group committed") {
+				t.Errorf("it said %q", said.String())
+			}
+		})
+	}
 }
 
 func TestWhereTheStoreKeepsNoProgressTheBusDoes(t *testing.T) {

@@ -119,9 +119,9 @@ func (s *share[Row]) resume(ctx context.Context, p *part) error {
 		if from, ok, err = s.loop.Store.Progress(ctx, s.loop.Worker, p.id); err != nil {
 			return fmt.Errorf("read the store's progress: %w", err)
 		}
-		if !ok && known {
-			s.loop.Log.WarnContext(ctx, "the store has no progress although the group committed, reading again what the log still has",
-				"worker", s.loop.Worker, "partition", p.id.String(), "committed", committed.Through.String())
+		if known && from.Through.Compare(committed.Through) < 0 { // as it was emptied, or restored from an older copy
+			s.loop.Log.WarnContext(ctx, "the store has less than the group committed, reading again what the log still has of it",
+				"worker", s.loop.Worker, "partition", p.id.String(), "stored", from.Through.String(), "committed", committed.Through.String())
 		}
 	}
 	if !ok && s.loop.busProgress() && s.loop.Start.Newest {
