@@ -70,7 +70,10 @@ func (l *loader) environment(v reflect.Value) {
 			if near := nearest(name, known); near != "" {
 				hint = ", did you mean " + l.prefix + near + "?"
 			} else if len(known) <= listedMax {
-				hint = ", want " + l.prefix + oneOf(known)
+				for i := range known {
+					known[i] = l.prefix + known[i]
+				}
+				hint = ", want " + oneOf(known)
 			}
 			l.fault(0, "", "unknown variable%s", hint)
 		}

@@ -124,12 +124,13 @@ func (p *Process) background(ctx context.Context, addr string) (stop func(), err
 	return func() { cancel(); <-done }, nil
 }
 
-// ownVariables are those of the environment that are no configuration keys: the common flags', and the one that makes
-// tests rewrite their golden files, which the processes they start inherit.
+// ownVariables are those of the environment that are no configuration keys: the common flags', those of the millrace command's
+// clients, which share a shell with it, and the one that makes tests rewrite their golden files, which the processes they start
+// inherit.
 func ownVariables() []string {
 	return []string{
 		"MILLRACE_CONFIG", "MILLRACE_LOG_LEVEL", "MILLRACE_LOG_FORMAT", "MILLRACE_METRICS", "MILLRACE_DRAIN_TIMEOUT",
-		"MILLRACE_UPDATE",
+		"MILLRACE_URL", "MILLRACE_TOKEN", "MILLRACE_UPDATE",
 	}
 }
 

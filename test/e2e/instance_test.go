@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,7 +41,8 @@ func binary(t *testing.T, name string) string {
 			return
 		}
 		build := exec.Command("go", "build", "-o", binaries.dir+"/", "./services/standalone/cmd/millrace",
-			"./services/ingest/cmd/ingest", "./services/router/cmd/router", "./services/live/cmd/live")
+			"./services/ingest/cmd/ingest", "./services/router/cmd/router", "./services/live/cmd/live",
+			"./services/state-projector/cmd/state-projector")
 		build.Dir = filepath.Join("..", "..")
 		if out, err := build.CombinedOutput(); err != nil {
 			binaries.err = fmt.Errorf("%w: %s", err, out)
@@ -66,7 +68,9 @@ func start(t *testing.T, name string, env []string, args ...string) *process {
 	t.Helper()
 	p := &process{name: name, output: &syncBuffer{}, exited: make(chan struct{})}
 	p.cmd = exec.Command(binary(t, name), args...)
-	p.cmd.Env = append(os.Environ(), env...)
+	// The variables of the tests are no keys of a configuration, and an operator's are none of the tests' business.
+	own := func(v string) bool { return strings.HasPrefix(v, "MILLRACE_") }
+	p.cmd.Env = append(slices.DeleteFunc(os.Environ(), own), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
 	if err := p.cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", name, err)
