@@ -357,7 +357,7 @@ func TestADrainFinishesWhatIsInHand(t *testing.T) {
 		w.wantRows("a")
 		w.table.set(func() { // slow, but within the Drain
 			w.table.before = func(ctx context.Context, _ store.Commit, _ []text) error {
-				time.Sleep(5 * time.Second)
+				<-time.After(5 * time.Second)
 				return ctx.Err()
 			}
 		})

@@ -92,7 +92,7 @@ func (w *tester) send(values ...string) {
 
 // settle lets d pass, and waits until nothing moves.
 func settle(d time.Duration) {
-	time.Sleep(d)
+	<-time.After(d)
 	synctest.Wait()
 }
 

@@ -235,7 +235,7 @@ func TestDearWritesComeFurtherApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTester(t)
 		w.table.before = func(context.Context, store.Commit, []text) error {
-			time.Sleep(2 * time.Second)
+			<-time.After(2 * time.Second)
 			return nil
 		}
 		w.start()

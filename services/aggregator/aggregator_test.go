@@ -128,7 +128,7 @@ func (p *plant) count(metric string) float64 {
 }
 
 func settle(d time.Duration) {
-	time.Sleep(d) // virtual
+	<-time.After(d) // virtual
 	synctest.Wait()
 }
 
@@ -221,7 +221,7 @@ func TestNoMessageCountsTwiceWhateverGoesWrong(t *testing.T) {
 					}
 					sent = append(sent, p.send(fmt.Sprint("d", rnd.IntN(2)), "t", float64(rnd.IntN(100)), ago))
 					synctest.Wait()
-					time.Sleep(time.Duration(rnd.Int64N(int64(2 * time.Second))))
+					<-time.After(time.Duration(rnd.Int64N(int64(2 * time.Second))))
 					if rnd.IntN(40) == 0 {
 						p.crash()
 						p.start()

@@ -73,7 +73,7 @@ func TestWhateverFailsEachMessageIsTakenOnceAndInOrder(t *testing.T) {
 					stop := start(t, cfg, c.log, nil)
 					for range 30 {
 						next = putSome(t, log, plan, want, next)
-						time.Sleep(time.Duration(plan.IntN(1500)) * time.Millisecond)
+						<-time.After(time.Duration(plan.IntN(1500)) * time.Millisecond)
 					}
 					if plan.IntN(2) == 0 {
 						c.log.Crash()
@@ -82,7 +82,7 @@ func TestWhateverFailsEachMessageIsTakenOnceAndInOrder(t *testing.T) {
 				}
 				log.SetFaults(mem.Faults{})
 				stop := start(t, cfg, log.Open(), nil)
-				time.Sleep(time.Minute)
+				<-time.After(time.Minute)
 				synctest.Wait()
 				for _, topic := range []string{bus.Telemetry, bus.Logs, "copies"} {
 					if got := takenFrom(t, log, topic); !slices.Equal(got, want[topic]) {

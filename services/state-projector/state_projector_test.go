@@ -69,7 +69,7 @@ func TestAFloodBecomesFewRowsAndTheLatestState(t *testing.T) {
 				Bus: log, Store: rows, Log: slog.New(slog.DiscardHandler), Now: time.Now,
 			})
 		}()
-		time.Sleep(5 * time.Second)
+		<-time.After(5 * time.Second)
 		cancel()
 		if err := <-ended; err != nil {
 			t.Fatal(err)
