@@ -116,15 +116,30 @@ const (
 	headerBytesMax    = 16 << 10
 )
 
-// HTTP serves handler on ln until ctx ends, then stops accepting, waits up to drain for requests under way, and returns
-// nil. Handlers bound their bodies and their answers themselves: a live stream has no end.
-func HTTP(ctx context.Context, ln net.Listener, handler http.Handler, drain time.Duration, log *slog.Logger) error {
-	// Requests outlive ctx by the drain; their base context ends with it.
+// Server serves HTTP with the limits above.
+type Server struct {
+	Handler http.Handler
+	// ReadTimeout bounds a request with its body, WriteTimeout the time until its answer is written. 0 bounds nothing, for
+	// handlers that set deadlines of their own, such as those of live streams.
+	ReadTimeout, WriteTimeout time.Duration
+	// Drain is how long requests under way may take to finish once Serve's context has ended.
+	Drain time.Duration
+	// Streams ends the context of every request with Serve's: for handlers whose answers have no end of their own.
+	Streams bool
+	Log     *slog.Logger
+}
+
+// Serve serves on ln until ctx ends, then stops accepting, waits for the requests under way, and returns nil. It closes ln.
+func (s Server) Serve(ctx context.Context, ln net.Listener) error {
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	if s.Streams {
+		defer context.AfterFunc(ctx, cancel)()
+	}
 	server := &http.Server{
-		Handler: handler, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytesMax,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return base },
+		Handler: s.Handler, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytesMax,
+		ReadTimeout: s.ReadTimeout, WriteTimeout: s.WriteTimeout,
+		ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return base },
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ln) }()
@@ -133,13 +148,11 @@ func HTTP(ctx context.Context, ln net.Listener, handler http.Handler, drain time
 		return fmt.Errorf("serve http on %s: %w", ln.Addr(), err)
 	case <-ctx.Done():
 	}
-	grace, stop := context.WithTimeout(base, drain)
+	grace, stop := context.WithTimeout(context.WithoutCancel(ctx), s.Drain)
 	defer stop()
 	if err := server.Shutdown(grace); err != nil {
 		cancel()
-		if err := server.Close(); err != nil {
-			log.Debug("close http connections", "error", err)
-		}
+		_ = server.Close() // the grace is over: what is still open is cut
 	}
 	<-served
 	return nil

@@ -62,7 +62,7 @@ func TestARenewedCertificateIsServedWithoutARestart(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- listen.HTTP(ctx, ln, http.NotFoundHandler(), time.Second, slog.New(slog.DiscardHandler))
+		done <- listen.Server{Handler: http.NotFoundHandler(), Drain: time.Second, Log: slog.New(slog.DiscardHandler)}.Serve(ctx, ln)
 	}()
 	subject := func() string {
 		conn, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(t.Context(), "tcp", ln.Addr().String()) //nolint:gosec // the test looks at the certificate itself
@@ -100,7 +100,7 @@ func TestARequestUnderWayIsFinished(t *testing.T) {
 		_, _ = io.WriteString(w, "done")
 	})
 	done := make(chan error, 1)
-	go func() { done <- listen.HTTP(ctx, ln, handler, time.Minute, slog.New(slog.DiscardHandler)) }()
+	go func() { done <- listen.Server{Handler: handler, Drain: time.Minute, Log: slog.New(slog.DiscardHandler)}.Serve(ctx, ln) }()
 	resp, err := http.Get("http://" + ln.Addr().String()) //nolint:noctx // a test
 	if err != nil {
 		t.Fatal(err)

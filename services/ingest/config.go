@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/pkg/config"
+	"github.com/millrace/millrace/pkg/listen"
 	"github.com/millrace/millrace/pkg/telemetry"
 )
 
@@ -19,22 +20,15 @@ type Config struct {
 	Formats  Formats       `yaml:"formats" doc:"How bodies are read."`
 	Clock    Clock         `yaml:"clock" doc:"When a device's clock is believed."`
 	Gateways []Gateway     `yaml:"gateways" doc:"Devices that speak for others, beside what their keys allow."`
-	Tenant   string        `yaml:"tenant" doc:"The tenant of all devices."`
+	Tenant   string        // of all devices; the file has it once, at the top
 	Drain    time.Duration `yaml:"drain" doc:"How long connections and requests may take to finish when the process stops."`
-}
-
-// TLS is a listener's certificate.
-type TLS struct {
-	Cert     string `yaml:"cert" doc:"File with the certificate and its chain, PEM."`
-	Key      string `yaml:"key" doc:"File with the certificate's private key, PEM."`
-	ClientCA string `yaml:"client_ca" doc:"File with the authorities of clients' certificates, PEM. When it is set, a client without one is turned away."`
 }
 
 // MQTT is the edge for MQTT 3.1.1 and 5.
 type MQTT struct {
 	Addr             string        `yaml:"addr" doc:"Address of the listener without TLS, host:port; empty for none."`
 	TLSAddr          string        `yaml:"tls_addr" doc:"Address of the listener with TLS; empty for none."`
-	TLS              TLS           `yaml:"tls" doc:"Certificate of the listener with TLS."`
+	TLS              listen.TLS    `yaml:"tls" doc:"Certificate of the listener with TLS."`
 	KeepAliveMax     time.Duration `yaml:"keep_alive_max" doc:"MQTT 5 clients that ask for a longer keep-alive, or none, are given this one; a client is cut after one and a half times its keep-alive."`
 	SessionExpiryMax time.Duration `yaml:"session_expiry_max" doc:"How long a session is kept without its client; clients that ask for more are given this."`
 }
@@ -42,7 +36,7 @@ type MQTT struct {
 // HTTP is the edge for HTTP.
 type HTTP struct {
 	Addr          string        `yaml:"addr" doc:"Address of a listener of its own, host:port; empty where the endpoints are part of another listener."`
-	TLS           TLS           `yaml:"tls" doc:"Certificate of that listener; it speaks plain HTTP when there is none."`
+	TLS           listen.TLS    `yaml:"tls" doc:"Certificate of that listener; it speaks plain HTTP when there is none."`
 	ReadTimeout   time.Duration `yaml:"read_timeout" doc:"For a request with its body."`
 	AnswerTimeout time.Duration `yaml:"answer_timeout" doc:"For the log to confirm; beyond it the answer is 503."`
 }
@@ -121,7 +115,6 @@ func DefaultConfig() Config {
 func (c Config) Validate() error {
 	errs := append(c.MQTT.check(), c.Limits.check()...)
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	errs = append(errs, c.HTTP.TLS.check("http.tls")...)
 	if c.HTTP.ReadTimeout <= 0 {
 		fault("http.read_timeout: %v, want more than 0", c.HTTP.ReadTimeout)
 	}
@@ -148,9 +141,9 @@ func (c Config) Validate() error {
 }
 
 func (m MQTT) check() []error {
-	errs := m.TLS.check("mqtt.tls")
+	var errs []error
 	if m.TLSAddr != "" && m.TLS.Cert == "" {
-		errs = append(errs, fmt.Errorf("mqtt.tls.cert: it is empty, and mqtt.tls_addr needs a certificate"))
+		errs = append(errs, errors.New("mqtt.tls.cert: it is empty, and mqtt.tls_addr needs a certificate"))
 	}
 	if m.KeepAliveMax < time.Second || m.KeepAliveMax > keepAliveMost {
 		errs = append(errs, fmt.Errorf("mqtt.keep_alive_max: %v, want 1s to %v", m.KeepAliveMax, keepAliveMost))
@@ -159,16 +152,6 @@ func (m MQTT) check() []error {
 		errs = append(errs, fmt.Errorf("mqtt.session_expiry_max: %v, want 0 to 30d", m.SessionExpiryMax))
 	}
 	return errs
-}
-
-func (t TLS) check(key string) []error {
-	if (t.Cert == "") != (t.Key == "") {
-		return []error{fmt.Errorf("%s: a certificate and its key belong together, want both or neither", key)}
-	}
-	if t.ClientCA != "" && t.Cert == "" {
-		return []error{fmt.Errorf("%s.client_ca: it is of no use without a certificate", key)}
-	}
-	return nil
 }
 
 func (l Limits) check() []error {

@@ -16,7 +16,6 @@ package ingest
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -27,6 +26,7 @@ import (
 	"github.com/millrace/millrace/pkg/access"
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/feed"
+	"github.com/millrace/millrace/pkg/listen"
 	"github.com/millrace/millrace/services/ingest/internal/httpedge"
 	"github.com/millrace/millrace/services/ingest/internal/mqttedge"
 	"github.com/millrace/millrace/services/ingest/internal/permit"
@@ -168,28 +168,9 @@ func (i *Ingest) serveHTTP(ctx context.Context, ln net.Listener) error {
 		<-ctx.Done()
 		return nil
 	}
-	const headerTimeout, idleTimeout, headerBytesMax = 5 * time.Second, time.Minute, 16 << 10
-	server := &http.Server{
-		Handler: i.http, ReadHeaderTimeout: headerTimeout, ReadTimeout: i.cfg.HTTP.ReadTimeout,
-		WriteTimeout: i.cfg.HTTP.ReadTimeout + i.cfg.HTTP.AnswerTimeout + headerTimeout,
-		IdleTimeout:  idleTimeout, MaxHeaderBytes: headerBytesMax,
-		ErrorLog: slog.NewLogLogger(i.deps.Log.Handler(), slog.LevelDebug),
-	}
-	done := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(done)
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), i.cfg.Drain)
-		defer cancel()
-		if err := server.Shutdown(grace); err != nil {
-			_ = server.Close() // the grace is over: what is still open is cut
-		}
-	})
-	err := server.Serve(ln)
-	if !stop() {
-		<-done
-	}
-	if !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve HTTP on %v: %w", ln.Addr(), err)
-	}
-	return nil
+	const slack = 5 * time.Second // for the answer itself
+	return listen.Server{
+		Handler: i.http, ReadTimeout: i.cfg.HTTP.ReadTimeout, WriteTimeout: i.cfg.HTTP.ReadTimeout + i.cfg.HTTP.AnswerTimeout + slack,
+		Drain: i.cfg.Drain, Log: i.deps.Log,
+	}.Serve(ctx, ln)
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/millrace/millrace/pkg/listen"
 	"github.com/millrace/millrace/pkg/mqtt"
 	"github.com/millrace/millrace/services/ingest"
 )
@@ -60,7 +61,7 @@ func TestTLS(t *testing.T) {
 	cert, key, pool, pair := certificate(t)
 	for _, mutual := range []bool{false, true} {
 		r := start(t, setup{cfg: func(c *ingest.Config) {
-			c.MQTT.TLSAddr, c.MQTT.TLS = "127.0.0.1:0", ingest.TLS{Cert: cert, Key: key}
+			c.MQTT.TLSAddr, c.MQTT.TLS = "127.0.0.1:0", listen.TLS{Cert: cert, Key: key}
 			if mutual {
 				c.MQTT.TLS.ClientCA = cert
 			}

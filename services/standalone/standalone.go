@@ -92,7 +92,7 @@ func (p *plant) run(ctx, life context.Context, o Options) error {
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		doors <- listen.HTTP(serving, ln, p.handler(ln.Addr(), f), httpDrain, p.log)
+		doors <- listen.Server{Handler: p.handler(ln.Addr(), f), Drain: httpDrain, Streams: true, Log: p.log}.Serve(serving, ln)
 	}()
 	p.process.Health.Set("http", nil)
 	attending, stopAttending := context.WithCancel(ctx)
