@@ -115,6 +115,11 @@ func DefaultConfig() Config {
 func (c Config) Validate() error {
 	errs := append(c.MQTT.check(), c.Limits.check()...)
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	for key, t := range map[string]listen.TLS{"mqtt.tls": c.MQTT.TLS, "http.tls": c.HTTP.TLS} {
+		if err := t.Validate(); err != nil {
+			fault("%s.%w", key, err)
+		}
+	}
 	if c.HTTP.ReadTimeout <= 0 {
 		fault("http.read_timeout: %v, want more than 0", c.HTTP.ReadTimeout)
 	}
