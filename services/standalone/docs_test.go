@@ -117,6 +117,18 @@ func TestDeployedFilesLoad(t *testing.T) {
 			t.Errorf("deploy/%s: %v", name, err)
 		}
 	}
+	manifests, err := os.ReadFile("../../deploy/k8s/millrace.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, inside, _ := strings.Cut(string(manifests), "  millrace.yml: |\n")
+	inside, _, found := strings.Cut(inside, "---\n")
+	if !found {
+		t.Fatal("deploy/k8s/millrace.yml has no millrace.yml in its ConfigMap")
+	}
+	if err := load("the ConfigMap", []byte(strings.ReplaceAll(inside, "\n    ", "\n")[len("    "):])); err != nil {
+		t.Errorf("deploy/k8s/millrace.yml: %v", err)
+	}
 }
 
 func load(name string, text []byte, env ...string) error {

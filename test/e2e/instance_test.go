@@ -66,8 +66,15 @@ type process struct {
 // start runs a binary with args until the test ends or it is stopped.
 func start(t *testing.T, name string, env []string, args ...string) *process {
 	t.Helper()
+	return startIn(t, "", name, env, args...)
+}
+
+// startIn is start in a working directory; "" is the test's.
+func startIn(t *testing.T, dir, name string, env []string, args ...string) *process {
+	t.Helper()
 	p := &process{name: name, output: &syncBuffer{}, exited: make(chan struct{})}
 	p.cmd = exec.Command(binary(t, name), args...)
+	p.cmd.Dir = dir
 	// The variables of the tests are no keys of a configuration, and an operator's are none of the tests' business.
 	own := func(v string) bool { return strings.HasPrefix(v, "MILLRACE_") }
 	p.cmd.Env = append(slices.DeleteFunc(os.Environ(), own), env...)
