@@ -20,6 +20,9 @@ var ErrInvalid = errors.New("invalid query")
 
 var explain = regexp.MustCompile(`(?is)^\s*EXPLAIN\s+(?:ANALYZE\s+)?(.*)$`)
 
+// fileName matches names that DuckDB takes for a file's.
+var fileName = regexp.MustCompile(`(?i)\.(csv|tsv|txt|json|jsonl|ndjson|parquet|duckdb|db|ddb|gz|zst)$`)
+
 // check reports whether sql is one SELECT (WITH, FROM, VALUES, DESCRIBE, SHOW and SUMMARIZE are SELECTs to DuckDB), or the EXPLAIN
 // of one, that calls nothing beyond the lists below. It reads DuckDB's own parse tree, so that no notation escapes it.
 //
@@ -94,12 +97,8 @@ func checkNode(node any, table bool) error {
 
 func checkCall(n map[string]any, table bool) error {
 	if n["type"] == "BASE_TABLE" || n["type"] == "SHOW_REF" {
-		if schema, _ := n["schema_name"].(string); strings.EqualFold(schema, "internal") {
-			return fmt.Errorf("%w: schema internal is the driver's own", ErrNotAllowed)
-		}
-		// A table of a file's name would be read from that file.
-		if name, _ := n["table_name"].(string); strings.ContainsAny(name, `/\*`) {
-			return fmt.Errorf("%w: %s: files are read through the views archive and history", ErrNotAllowed, name)
+		if err := checkTable(n); err != nil {
+			return err
 		}
 	}
 	name, _ := n["function_name"].(string)
@@ -114,13 +113,40 @@ func checkCall(n map[string]any, table bool) error {
 	return nil
 }
 
+// checkTable reports whether the table that a node names may be read.
+func checkTable(n map[string]any) error {
+	var parts []string
+	for _, key := range []string{"catalog_name", "schema_name", "table_name"} {
+		if part, _ := n[key].(string); part != "" {
+			parts = append(parts, part)
+		}
+	}
+	if slices.ContainsFunc(parts[:max(len(parts)-1, 0)], func(part string) bool { return strings.EqualFold(part, "internal") }) {
+		return fmt.Errorf("%w: schema internal is the driver's own", ErrNotAllowed)
+	}
+	// A table of a file's name would be read from that file; DuckDB puts the parts of the name together for it.
+	name := strings.Join(parts, ".")
+	if strings.ContainsAny(name, `/\*?[`) || fileName.MatchString(name) {
+		return fmt.Errorf("%w: %s: files are read through the views archive and history", ErrNotAllowed, name)
+	}
+	if len(parts) > 0 && slices.Contains(forbiddenTables(), strings.ToLower(parts[len(parts)-1])) {
+		return fmt.Errorf("%w: %s tells of the process", ErrNotAllowed, name)
+	}
+	return nil
+}
+
+// forbiddenTables are views of DuckDB's own that tell of settings and of where files lie.
+func forbiddenTables() []string {
+	return []string{"pg_settings", "duckdb_settings", "duckdb_databases", "pragma_database_list", "duckdb_logs"}
+}
+
 // tableFunctions are those that only compute, or describe what a reader may see. Reading files by name is not among them: which
-// files count, only the views know.
+// files count, only the views know. Nor are macros that take a table's name as a text, such as histogram.
 func tableFunctions() []string {
 	return []string{
 		"range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree", "summary",
 		"duckdb_columns", "duckdb_tables", "duckdb_views", "duckdb_functions", "duckdb_types", "duckdb_keywords", "duckdb_schemas",
-		"pragma_table_info", "pragma_show", "pragma_version", "histogram", "histogram_values", "icu_calendar_names", "pg_timezone_names",
+		"pragma_table_info", "pragma_show", "pragma_version", "icu_calendar_names", "pg_timezone_names",
 	}
 }
 

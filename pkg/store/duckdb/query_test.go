@@ -153,6 +153,11 @@ func TestQueryRefusesWhatIsNotOneSelect(t *testing.T) {
 		`FROM (VALUES (1)) t(a), LATERAL (SELECT * FROM read_csv('/etc/passwd'))`, `SELECT 1 UNION ALL SELECT 1 FROM glob('*')`,
 		`SELECT * FROM json_execute_serialized_sql('x')`, `SELECT json_execute_serialized_sql('x')`, `SELECT * FROM millrace_recent_rows()`,
 		`SELECT getenv('HOME')`, `SELECT write_log('x')`, `SELECT * FROM internal.aggregate_states`, `SELECT * FROM millrace.internal.devices`,
+		`SELECT * FROM "` + archive + `/foreign"."csv"`, `DESCRIBE "` + archive + `/foreign"."csv"`, `SUMMARIZE "` + archive + `/foreign"."csv"`,
+		`SELECT * FROM "` + archive + `/foreign".main."csv"`, `SELECT * FROM foreign.csv`, `SELECT * FROM 'foreign.CSV'`,
+		`SELECT * FROM histogram('` + archive + `/foreign.csv', a)`, `SELECT * FROM histogram(internal.devices, tenant)`,
+		`SELECT * FROM histogram_values(internal.devices, tenant)`, `SELECT * FROM pg_catalog.pg_settings`, `SELECT * FROM PG_SETTINGS`,
+		`SELECT * FROM duckdb_databases`, `SELECT * FROM pragma_database_list`, `SELECT * FROM duckdb_logs`,
 		`DESCRIBE internal.devices`, `SUMMARIZE internal.devices`, `MERGE INTO logs USING logs l ON true WHEN MATCHED THEN DELETE`,
 	} {
 		_, err := rowsOf(t, db, duckdb.QueryRequest{SQL: sql})
