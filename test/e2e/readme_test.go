@@ -17,39 +17,53 @@ var shellBlock = regexp.MustCompile("(?s)```sh\n(.*?)```")
 // commandTimeout is for one command of the README, on a busy machine.
 const commandTimeout = time.Minute
 
-// TestTheCommandsOfTheReadmeWork runs the commands of README.md as they stand there, line by line, in a folder that looks like a
-// fresh clone after `make build`, beside `millrace run --demo` on its usual ports.
+// TestTheCommandsOfTheReadmeWork runs the commands of README.md, and of the pages about sending and live, as they stand there, line by
+// line, in a folder that looks like a fresh clone after `make build`, beside `millrace run --demo` on its usual ports.
 func TestTheCommandsOfTheReadmeWork(t *testing.T) {
-	// These three are what runs this test.
-	others := map[string]bool{"make run": true, "make test": true, "make build": true}
 	clone := fakeClone(t)
 	usual(t, clone)
-	ran := 0
-	for _, block := range shellBlock.FindAllStringSubmatch(page(t, "README.md"), -1) {
-		for command := range strings.Lines(block[1]) {
-			command = strings.TrimSpace(command)
-			if command == "" || others[command] {
-				continue
-			}
-			ran++
+	for name, least := range map[string]int{"README.md": 8, "docs/sending.md": 10, "docs/live.md": 5} {
+		commands := commandsOf(t, name)
+		if len(commands) < least {
+			t.Errorf("%s has %d commands, want more: are its blocks still marked sh?", name, len(commands))
+		}
+		for _, command := range commands {
 			program, _, _ := strings.Cut(command, " ")
-			if _, err := exec.LookPath(filepath.Join(clone, program)); err != nil {
-				if _, err := exec.LookPath(program); err != nil {
-					t.Logf("not run, since there is no %s here: %s", program, command)
-					continue
-				}
+			if !installed(clone, program) {
+				t.Logf("not run, since there is no %s here: %s", program, command)
+				continue
 			}
 			output := shell(t, clone, command)
 			if output == "" && program != "mosquitto_pub" { // which is silent where all is well
 				t.Errorf("%s printed nothing", command)
 			}
+			if strings.Contains(output, `"error"`) || strings.Contains(output, "failed:") {
+				t.Errorf("%s: %s", command, output)
+			}
 		}
-	}
-	if ran < 8 {
-		t.Errorf("README.md has %d commands, want more: are its blocks still marked sh?", ran)
 	}
 	in := &instance{http: "http://127.0.0.1:8080"}
 	in.wantRows(t, "SELECT channel_value FROM device_state WHERE device_id = 'dev1' AND channel_key = 'door'", []string{"open"})
+}
+
+// commandsOf returns the lines of a page's sh blocks, but those that are what runs this test.
+func commandsOf(t *testing.T, name string) (commands []string) {
+	t.Helper()
+	others := map[string]bool{"": true, "make run": true, "make test": true, "make build": true}
+	for _, block := range shellBlock.FindAllStringSubmatch(page(t, name), -1) {
+		for command := range strings.Lines(block[1]) {
+			if command = strings.TrimSpace(command); !others[command] {
+				commands = append(commands, command)
+			}
+		}
+	}
+	return commands
+}
+
+func installed(dir, program string) bool {
+	_, inside := exec.LookPath(filepath.Join(dir, program))
+	_, outside := exec.LookPath(program)
+	return inside == nil || outside == nil
 }
 
 // shell runs one command and returns what it printed.
