@@ -93,9 +93,10 @@ func number(v float64, known bool) driver.Value {
 	return v
 }
 
-// refusePositions names the rows whose position the column origin_position cannot hold; nil where it holds all. It is asked before
-// the write, so that the repetition of a write that is already there names them as well.
-func refusePositions(rows []store.MessageRow) *store.Refused {
+// refusePositions returns a *store.Refused that names the rows whose position the column origin_position cannot hold; nil where it
+// holds all. It is asked before the write, and then nothing is written: with the progress on disk, a crash before the rows are
+// dead letters would lose them.
+func refusePositions(rows []store.MessageRow) error {
 	var refused *store.Refused
 	for i := range rows {
 		if _, err := store.PackPosition(rows[i].Origin.Position); err != nil {
@@ -106,13 +107,8 @@ func refusePositions(rows []store.MessageRow) *store.Refused {
 			refused.Reasons = append(refused.Reasons, err.Error())
 		}
 	}
-	return refused
-}
-
-// orRefused returns err where the write failed, else the refused rows, if any.
-func orRefused(err error, refused *store.Refused) error {
-	if err != nil || refused == nil {
-		return err
+	if refused == nil {
+		return nil
 	}
 	return refused
 }

@@ -14,7 +14,9 @@ type logStore struct{ *lane }
 
 // Write implements store.Writer.
 func (s *logStore) Write(ctx context.Context, commit store.Commit, rows []store.MessageRow) error {
-	refused := refusePositions(rows)
+	if err := refusePositions(rows); err != nil {
+		return err
+	}
 	fill := func(tx *tx) error {
 		if len(rows) == 0 {
 			return nil
@@ -24,7 +26,7 @@ func (s *logStore) Write(ctx context.Context, commit store.Commit, rows []store.
 				m := &rows[i]
 				position, err := store.PackPosition(m.Origin.Position)
 				if err != nil {
-					continue // refused
+					return err
 				}
 				err = add(text(m.Tenant), text(m.DeviceID), text(m.DeviceType), severityName(m.Severity), text(m.LogSource), text(m.Text),
 					moment(m.EventTime), moment(m.IngestTime), text(m.MessageID), m.Origin.Partition, position)
@@ -35,7 +37,7 @@ func (s *logStore) Write(ctx context.Context, commit store.Commit, rows []store.
 			return nil
 		})
 	}
-	return orRefused(s.write(ctx, commit, fill, nil), refused)
+	return s.write(ctx, commit, fill, nil)
 }
 
 // severityName returns what the column severity holds: the names as gateways write them, "" for none.

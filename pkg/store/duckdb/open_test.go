@@ -219,6 +219,21 @@ func TestRowsOfAPositionBeyondTheColumnAreRefused(t *testing.T) {
 			t.Errorf("write: %v, want row 1 refused", err)
 		}
 	}
+	var refused *store.Refused
+	if err := db.Logs().Write(t.Context(), commitOf(1), rows); !errors.As(err, &refused) {
+		t.Errorf("write of logs: %v, want row 1 refused", err)
+	}
+	// A crash here must read the refused row again: it is no dead letter yet.
+	wantRows(t, db, `SELECT count(*) FROM device_state`, "0")
+	for _, s := range []store.Writer[store.MessageRow]{db.State(), db.Logs()} {
+		commit := commitOf(1)
+		if p, known, err := s.Progress(t.Context(), commit.Worker, commit.Spans[0].Partition); known || err != nil {
+			t.Errorf("progress %v, %v, want none", p, err)
+		}
+	}
+	if err := db.State().Write(t.Context(), commitOf(1), []store.MessageRow{rows[0], rows[2]}); err != nil {
+		t.Fatal(err)
+	}
 	wantRows(t, db, `SELECT count(*) FROM device_state`, "2")
 }
 

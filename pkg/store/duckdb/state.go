@@ -97,7 +97,9 @@ func (s *stateStore) keyOf(tenant, device, channel string) []byte {
 
 // Write implements store.Writer.
 func (s *stateStore) Write(ctx context.Context, commit store.Commit, rows []store.MessageRow) error {
-	refused := refusePositions(rows)
+	if err := refusePositions(rows); err != nil {
+		return err
+	}
 	fill := func(tx *tx) error {
 		s.choose(rows)
 		if err := s.updateChannels(tx, rows); err != nil {
@@ -108,16 +110,13 @@ func (s *stateStore) Write(ctx context.Context, commit store.Commit, rows []stor
 		}
 		return s.devices.store(tx)
 	}
-	return orRefused(s.write(ctx, commit, fill, func(done bool) { s.settle(rows, done) }), refused)
+	return s.write(ctx, commit, fill, func(done bool) { s.settle(rows, done) })
 }
 
 // choose marks, for each channel, the newest row that is newer than what is stored.
 func (s *stateStore) choose(rows []store.MessageRow) {
 	for i := range rows {
 		m := &rows[i]
-		if _, err := store.PackPosition(m.Origin.Position); err != nil {
-			continue // refused
-		}
 		s.devices.see(m)
 		if m.Kind != telemetry.KindChannel && m.Kind != telemetry.KindEvent {
 			continue

@@ -103,7 +103,8 @@ func (h *History) announce() {
 
 // Write implements store.Writer. It returns when the rows are in memory, visible to Snapshot; Progress says when they are on
 // disk. It waits while MemoryBytes are held, and returns why no file can be closed when that is so: the same write may be
-// repeated later. Rows whose texts are not UTF-8 are refused.
+// repeated later. Rows whose texts are not UTF-8 are refused, and then nothing is written: with the progress taken, a crash before
+// they are dead letters would lose them.
 //
 // A write that starts where the files end, though memory is further, is a new owner's who reads the log again: it takes the
 // place of what was in memory of that share.
@@ -247,12 +248,16 @@ func (h *History) append(commit store.Commit, rows []store.MessageRow, refused *
 		s = &laneState{active: newSegment()}
 		h.lanes[l] = s
 	}
-	before := s.active.size
+	before, mark := s.active.size, s.active.mark()
 	for i := range rows {
 		if reason := s.active.add(&rows[i]); reason != "" {
 			refused.Rows = append(refused.Rows, i)
 			refused.Reasons = append(refused.Reasons, reason)
 		}
+	}
+	if len(refused.Rows) > 0 {
+		s.active.back(mark)
+		return
 	}
 	for _, span := range commit.Spans {
 		from := source{commit.Worker, span.Partition}
@@ -265,7 +270,7 @@ func (h *History) append(commit store.Commit, rows []store.MessageRow, refused *
 	}
 	grew := s.active.size - before
 	h.bytes, h.active = h.bytes+grew, h.active+grew
-	h.rows += len(rows) - len(refused.Rows)
+	h.rows += len(rows)
 	h.writes++
 	h.cfg.Metrics.memory(h.bytes)
 	if h.since.IsZero() {

@@ -298,13 +298,49 @@ func TestRowsThatNoFileCanHoldAreRefused(t *testing.T) {
 	if !errors.As(err, &refused) || fmt.Sprint(refused.Rows) != "[1 2 4]" {
 		t.Fatalf("%v, want rows 1, 2 and 4 refused", err)
 	}
+	if got := len(readAll(t, h)); got != 0 {
+		t.Errorf("%d rows are there, want none before the refused ones are dead letters", got)
+	}
+	flush(t, h)
+	if p, known, err := h.Progress(t.Context(), worker, commit(0, 0, 1).Spans[0].Partition); err != nil || known {
+		t.Errorf("progress %v (%v), want none: a crash here must read the refused rows again", p, err)
+	}
+	write(t, h, commit(0, 0, 1), []store.MessageRow{rows[0], rows[3]})
 	if got := len(readAll(t, h)); got != 2 {
 		t.Errorf("%d rows are there, want the other 2", got)
 	}
 	flush(t, h)
+	if got := len(readAll(t, h)); got != 2 {
+		t.Errorf("%d rows are in files, want the other 2", got)
+	}
 	if p, _, err := h.Progress(t.Context(), worker, commit(0, 0, 1).Spans[0].Partition); err != nil || p.Through.Seq != 1 {
 		t.Errorf("progress %v (%v), want 1", p, err)
 	}
+}
+
+func TestARefusedWriteLeavesEarlierRowsAsTheyAre(t *testing.T) {
+	h := open(t, config(t.TempDir()))
+	write(t, h, commit(0, 0, 1), messages(0, 100))
+	snapshot, err := h.Take()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer snapshot.Release()
+	bad := messages(100, 9000) // beyond one chunk
+	for i := range bad {
+		bad[i].ChannelKey = fmt.Sprint("new-", i%7)
+	}
+	bad[len(bad)-1].ChannelValue = []byte{0xff}
+	if err := h.Write(t.Context(), commit(0, 1, 2), bad); !errors.As(err, new(*store.Refused)) {
+		t.Fatalf("%v, want a row refused", err)
+	}
+	write(t, h, commit(0, 1, 2), messages(100, 200))
+	if n := snapshot.RowCount(); n != 100 {
+		t.Errorf("the snapshot has %d rows, want 100", n)
+	}
+	wantOnce(t, readAll(t, h), 0, 200)
+	flush(t, h)
+	wantOnce(t, readAll(t, h), 0, 200)
 }
 
 func TestFilesArePickedByDeviceAndTime(t *testing.T) {

@@ -2,6 +2,7 @@ package parquet
 
 import (
 	"encoding/binary"
+	"maps"
 	"slices"
 	"unicode/utf8"
 	"unsafe"
@@ -66,6 +67,36 @@ type view struct {
 
 func (s *segment) view() view {
 	return view{chunks: slices.Clone(s.chunks), series: s.series, rows: s.rows}
+}
+
+// mark is a place in a segment to go back to.
+type mark struct {
+	chunks, rows, series int
+	lastRows, lastBytes  int // of the last chunk
+	size                 int64
+}
+
+func (s *segment) mark() mark {
+	m := mark{chunks: len(s.chunks), rows: s.rows, series: len(s.series), size: s.size}
+	if m.chunks > 0 {
+		last := &s.chunks[m.chunks-1]
+		m.lastRows, m.lastBytes = len(last.rows), len(last.bytes)
+	}
+	return m
+}
+
+// back takes away what was added since m was made. No view may have been taken meanwhile.
+func (s *segment) back(m mark) {
+	clear(s.chunks[m.chunks:])
+	s.chunks = s.chunks[:m.chunks]
+	if m.chunks > 0 {
+		last := &s.chunks[m.chunks-1]
+		last.rows, last.bytes = last.rows[:m.lastRows], last.bytes[:m.lastBytes]
+	}
+	clear(s.series[m.series:])
+	s.series = s.series[:m.series]
+	maps.DeleteFunc(s.index, func(_ string, n uint32) bool { return int(n) >= m.series })
+	s.rows, s.size = m.rows, m.size
 }
 
 // add takes a copy of m; the reason is set where no file could ever hold it.
