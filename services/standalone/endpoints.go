@@ -13,10 +13,11 @@ import (
 // Endpoints is where a running instance listens: the content of endpoints.json in its data directory, for scripts and
 // tests that let the system choose the ports.
 type Endpoints struct {
-	HTTP string `json:"http"`           // base URL
-	MQTT string `json:"mqtt"`           // host:port
-	NATS string `json:"nats,omitempty"` // URL
-	PID  int    `json:"pid"`
+	HTTP  string `json:"http"`            // base URL
+	MQTT  string `json:"mqtt"`            // host:port
+	MQTTS string `json:"mqtts,omitempty"` // host:port, with TLS
+	NATS  string `json:"nats,omitempty"`  // URL
+	PID   int    `json:"pid"`
 }
 
 // write puts the endpoints into the data directory in one step.

@@ -87,7 +87,7 @@ func (f *front) listening(name string, addr net.Addr) {
 	f.addrs[name] = addr
 }
 
-// addr returns where the edge listens for name ("mqtt"), "" where it does not.
+// addr returns where the edge listens for name ("mqtt" or "mqtts"), "" where it does not.
 func (f *front) addr(name string) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -99,8 +99,10 @@ func (f *front) addr(name string) string {
 
 func (p *plant) status(f *front, started time.Time) live.Status {
 	s := live.Status{Version: p.process.Version, Started: started, Workers: p.loops.Statuses(), Listeners: map[string]string{}}
-	if at := f.addr("mqtt"); at != "" {
-		s.Listeners["mqtt"] = at
+	for _, name := range []string{"mqtt", "mqtts"} {
+		if at := f.addr(name); at != "" {
+			s.Listeners[name] = at
+		}
 	}
 	if p.server != nil && p.server.Addr() != "" {
 		s.Listeners["nats"] = p.server.Addr()

@@ -164,7 +164,7 @@ func (p *plant) endpoints(ln net.Listener, f *front) Endpoints {
 	if p.cfg.HTTP.TLS.On() {
 		scheme = "https://"
 	}
-	at := Endpoints{HTTP: scheme + ln.Addr().String(), MQTT: f.addr("mqtt"), PID: os.Getpid()}
+	at := Endpoints{HTTP: scheme + ln.Addr().String(), MQTT: f.addr("mqtt"), MQTTS: f.addr("mqtts"), PID: os.Getpid()}
 	if p.server != nil {
 		at.NATS = p.server.Addr()
 	}

@@ -3,6 +3,7 @@ package standalone
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -17,12 +18,14 @@ func (p *plant) greet(o Options, at Endpoints) {
 	if at.MQTT != "" {
 		fmt.Fprintf(&b, "  devices (MQTT)   %s\n", at.MQTT)
 	}
+	if at.MQTTS != "" {
+		fmt.Fprintf(&b, "  devices (MQTTS)  %s\n", at.MQTTS)
+	}
 	if at.NATS != "" {
 		fmt.Fprintf(&b, "  live (NATS)      %s, subjects live.<stream>.<device>.<channel>\n", at.NATS)
 	}
 	b.WriteString("\nTry, in another terminal:\n\n")
-	if at.MQTT != "" {
-		host, port, _ := strings.Cut(at.MQTT, ":")
+	if host, port, err := net.SplitHostPort(at.MQTT); err == nil {
 		where := ""
 		if host != "127.0.0.1" || port != "1883" {
 			where = fmt.Sprintf("-h %s -p %s ", host, port)
@@ -35,7 +38,7 @@ func (p *plant) greet(o Options, at Endpoints) {
 	}
 	fmt.Fprintf(&b, "  bin/millrace sql %s\"SELECT device_id, channel_key, channel_value, event_time FROM device_state\"\n", url)
 	fmt.Fprintf(&b, "  bin/millrace tail %s\n\n", url)
-	if o.Demo {
+	if o.Demo && at.MQTT != "" {
 		b.WriteString("A simulated house and laboratory are sending. ")
 	}
 	b.WriteString("Ctrl-C finishes what is in hand and stops.\n\n")
