@@ -5,19 +5,27 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/millrace/millrace/pkg/telemetry"
 )
 
-// snapshotMagic begins every snapshot; its last byte is the version.
-const snapshotMagic = "MRW\x01"
+// snapshotMagic begins every snapshot; the byte behind it is the version.
+const snapshotMagic = "MRW"
 
-// Snapshot implements worker.Stateful. It holds the specs of its windows, so that a changed configuration is seen (see
-// Restore), the clocks, the devices and their open windows. It costs about 60 bytes a window and 8 for each of its values.
+const (
+	snapshotBare    = 1 // without the lateness
+	snapshotVersion = 2
+)
+
+// Snapshot implements worker.Stateful. It holds the specs of its windows and the lateness, so that a changed configuration is seen
+// (see Restore), the clocks, the devices and their open windows. It costs about 60 bytes a window and 8 for each of its values.
 func (t *Task) Snapshot(dst []byte) ([]byte, error) {
 	n := len(t.series)
 	if t.retired() == 0 {
 		n = len(t.cfg.Specs)
 	}
-	dst = append(dst, snapshotMagic...)
+	dst = append(append(dst, snapshotMagic...), snapshotVersion)
+	dst = appendTime(dst, t.lateness)
 	dst = binary.AppendUvarint(dst, uint64(n))
 	for i := range t.series[:n] {
 		dst = appendSeries(dst, &t.series[i])
@@ -60,12 +68,14 @@ func appendDevice(dst []byte, d *device, series int) []byte {
 
 // Restore implements worker.Stateful, on a fresh task. Windows of a spec that the configuration has no more close with the
 // next tick, with what they hold. Of a spec that is new, windows begin with the next record; the first ones lack what came
-// before it, unless the store still has a row that they complete. An error wraps ErrState, and the task is of no more use.
+// before it, unless the store still has a row that they complete. A window that closed under a shorter lateness stays closed. An
+// error wraps ErrState, and the task is of no more use.
 func (t *Task) Restore(state []byte) error {
 	if !strings.HasPrefix(string(state[:min(len(state), len(snapshotMagic))]), snapshotMagic) {
 		return fmt.Errorf("restore windows: begins with %q, want %q: %w", state[:min(len(state), len(snapshotMagic))], snapshotMagic, ErrState)
 	}
 	r := &reader{b: state, at: len(snapshotMagic)}
+	lateness := t.readLateness(r)
 	from, known := t.readSeries(r)
 	if t.newest = r.time(); t.newest != minTime && !possible(t.newest) {
 		r.fail("ingest time %d", t.newest)
@@ -80,6 +90,29 @@ func (t *Task) Restore(state []byte) error {
 	if r.err != nil {
 		return fmt.Errorf("restore windows: %w", r.err)
 	}
+	t.settleConfig(known, lateness)
+	return nil
+}
+
+// readLateness reads the version and the lateness that the snapshot was made with.
+func (t *Task) readLateness(r *reader) telemetry.Time {
+	switch v := r.byte(); v {
+	case snapshotBare:
+		return t.lateness
+	case snapshotVersion:
+		lateness := r.time()
+		if lateness < 0 || lateness > eventTimeMax {
+			r.fail("a lateness of %d", lateness)
+		}
+		return lateness
+	default:
+		r.fail("version %d, want at most %d", v, snapshotVersion)
+		return 0
+	}
+}
+
+// settleConfig makes good for what the configuration before the restart has stored.
+func (t *Task) settleConfig(known []bool, lateness telemetry.Time) {
 	for i := range t.cfg.Specs {
 		s := &t.series[i]
 		if known[i] || s.Kind == Session {
@@ -89,7 +122,14 @@ func (t *Task) Restore(state []byte) error {
 			s.storedThrough = max(s.storedThrough, s.last(d.clock))
 		}
 	}
-	return nil
+	if lateness >= t.lateness {
+		return
+	}
+	for _, d := range t.list { // else a record that is late would open anew what has closed, and its row replace the stored one
+		for i := range d.closed {
+			d.closed[i] = max(d.closed[i], d.clock-lateness)
+		}
+	}
 }
 
 // readSeries returns, for each series of the snapshot, its index in t.series, and which of those the snapshot knows.

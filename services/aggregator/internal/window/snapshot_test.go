@@ -58,12 +58,28 @@ func TestARestoredTaskGivesTheSameSnapshot(t *testing.T) {
 	}
 }
 
+func TestASnapshotWithoutLatenessIsRead(t *testing.T) {
+	state := snapshotOf(t, everyKind(), 50)
+	task, err := New(everyKind(), new(Stats))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := task.Restore(append([]byte("MRW\x01"), state[12:]...)); err != nil {
+		t.Fatal(err)
+	}
+	again, err := task.Snapshot(nil)
+	if err != nil || !bytes.Equal(state, again) {
+		t.Errorf("snapshots of %d and %d bytes differ (%v)", len(state), len(again), err)
+	}
+}
+
 func TestWhatIsNoSnapshotIsRefused(t *testing.T) {
 	good := snapshotOf(t, everyKind(), 50)
 	cases := map[string][]byte{
 		"nothing":         nil,
 		"something else":  []byte("{}"),
-		"a later version": append([]byte("MRW\x02"), good[4:]...),
+		"a later version": append([]byte("MRW\x03"), good[4:]...),
+		"no lateness":     append(append(bytes.Clone(good[:4]), bytes.Repeat([]byte{0xff}, 8)...), good[12:]...),
 		"cut short":       good[:len(good)-1],
 		"too long":        append(bytes.Clone(good), 0),
 	}
