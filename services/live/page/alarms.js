@@ -7,6 +7,7 @@ const kept = 500;
 const shown = 100;
 const gravity = { info: 1, warning: 2, error: 3, critical: 4 };
 const alarms = new Map(); // by id: the newest revision
+let loaded = false; // until then nobody knows whether anything is wrong
 const refused = new Map(); // by id: why it could not be acknowledged
 
 export function take(alarm) {
@@ -41,7 +42,7 @@ const draw = everyFrame(() => {
   const open = all.filter((a) => a.state !== "cleared");
   const list = (byId("alarm-all").checked ? all : open).sort(order).slice(0, shown);
   byId("alarm-list").replaceChildren(...list.map(row));
-  byId("alarm-none").hidden = list.length > 0;
+  byId("alarm-none").hidden = list.length > 0 || !loaded;
   drawTile(open);
 });
 
@@ -73,11 +74,16 @@ function drawTile(open) {
     if (a.severity !== "info" && (gravity[a.severity] ?? 0) > (gravity[before] ?? 0)) byDevice.set(a.device_id, a.severity);
     if ((gravity[a.severity] ?? 0) > (gravity[gravest] ?? 0)) gravest = a.severity;
   }
-  setText(byId("open-alarms"), String(open.length));
+  setText(byId("open-alarms"), loaded || open.length > 0 ? String(open.length) : "–");
   const raised = open.filter((a) => a.state === "raised").length;
-  setText(byId("alarm-words"), open.length === 0 ? "nothing is wrong" : `${raised} not acknowledged`);
+  setText(byId("alarm-words"), !loaded ? "" : open.length === 0 ? "nothing is wrong" : `${raised} not acknowledged`);
   byId("alarm-tile").className = `tile ${gravest === "info" ? "" : gravest}`;
   markAlarms(byDevice);
+}
+
+export function settle() {
+  loaded = true;
+  draw();
 }
 
 export function startAlarms() {

@@ -9,7 +9,7 @@ const freshFor = 900; // ms
 
 const devices = new Map(); // by id: {id, type, connection, seen, channels: Map, card, about, list}
 let alarmed = new Map(); // device id to its gravest open severity
-let filter = "";
+let filter = "", loaded = false;
 
 function deviceOf(id, type) {
   let d = devices.get(id);
@@ -84,7 +84,7 @@ const draw = everyFrame(() => {
     d.dirty.clear();
   }
   const more = byId("device-more");
-  more.hidden = all.length <= cardsMax && all.length > 0;
+  more.hidden = all.length === 0 ? !loaded : all.length <= cardsMax;
   setText(more, all.length === 0 ? (filter ? "No device fits the filter." : "No device has said anything yet.") : `${all.length - cardsMax} more: narrow the filter.`);
 });
 
@@ -188,6 +188,11 @@ function collectParts(value, lines, depth) {
     return;
   }
   for (const v of Object.values(value)) collectParts(v, lines, depth + 1);
+}
+
+export function settle() {
+  loaded = true;
+  draw();
 }
 
 export function startDevices() {

@@ -7,7 +7,11 @@ const every = 2000; // ms
 const points = [];
 const lagging = 5; // seconds from which a worker counts as behind
 
+let looking = false;
+
 async function look() {
+  if (looking) return; // the last answer may wait for a token
+  looking = true;
   try {
     const s = await get("/v1/status");
     tiles(s);
@@ -20,6 +24,8 @@ async function look() {
     byId("notices").replaceChildren(...words.map((w) => make("div", { class: "notice" }, w)));
   } catch (error) {
     byId("notices").replaceChildren(make("div", { class: "notice" }, `The instance does not answer: ${error.message}`));
+  } finally {
+    looking = false;
   }
 }
 
