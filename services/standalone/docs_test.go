@@ -106,6 +106,27 @@ func TestDocsExamplesLoad(t *testing.T) {
 	}
 }
 
+var link = regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
+
+// TestDocsLinksLeadSomewhere follows every link of README.md and docs to a file of ours.
+func TestDocsLinksLeadSomewhere(t *testing.T) {
+	pages, err := filepath.Glob(filepath.Join(docs, "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range append(pages, filepath.Join(docs, "..", "README.md")) {
+		b, err := os.ReadFile(page) //nolint:gosec // a page of the documentation
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, target := range link.FindAllSubmatch(b, -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), string(target[1]))); err != nil {
+				t.Errorf("%s: %v", page, err)
+			}
+		}
+	}
+}
+
 // TestDeployedFilesLoad reads the example configurations of deploy.
 func TestDeployedFilesLoad(t *testing.T) {
 	for _, name := range []string{"millrace.yml", "compose/millrace.yml", "split/millrace.yml"} {
