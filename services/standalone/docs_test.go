@@ -20,12 +20,12 @@ func wantPage(t *testing.T, name string, want []byte) {
 	t.Helper()
 	path := filepath.Join(docs, name)
 	if os.Getenv("MILLRACE_UPDATE") != "" {
-		if err := os.WriteFile(path, want, 0o644); err != nil { //nolint:gosec // a page that everybody reads
+		if err := os.WriteFile(path, want, 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
-	got, err := os.ReadFile(path) //nolint:gosec // a page of the documentation
+	got, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func line(lines []string, i int) string {
 
 func head(t *testing.T, name string) []byte {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join("testdata", name)) //nolint:gosec // a file of the test
+	b, err := os.ReadFile(filepath.Join("testdata", name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func TestDocsExamplesLoad(t *testing.T) {
 		t.Fatalf("no pages: %v", err)
 	}
 	for _, page := range pages {
-		b, err := os.ReadFile(page) //nolint:gosec // a page of the documentation
+		b, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,7 +115,7 @@ func TestDocsLinksLeadSomewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, page := range append(pages, filepath.Join(docs, "..", "README.md")) {
-		b, err := os.ReadFile(page) //nolint:gosec // a page of the documentation
+		b, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -88,7 +88,7 @@ func TestKillLosesAndDoublesNothing(t *testing.T) {
 		devices[i] = &ledgerDevice{id: "ledger-" + strconv.Itoa(i), begin: begin}
 		all.Go(func() { devices[i].live(ctx, address) })
 	}
-	chance := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // moments, not secrets
+	chance := rand.New(rand.NewPCG(1, 2))
 	for kill := range kills {
 		progress := sum(devices)
 		eventually(t, fmt.Sprintf("messages are acknowledged before kill %d", kill), func() error {

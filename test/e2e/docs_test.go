@@ -17,7 +17,7 @@ var (
 
 func page(t *testing.T, name string) string {
 	t.Helper()
-	b, err := os.ReadFile("../../" + name) //nolint:gosec // a page of the documentation
+	b, err := os.ReadFile("../../" + name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,6 +88,7 @@ func sendHouse(t *testing.T, in *instance) {
 
 // checkColumns holds each table's section against DESCRIBE.
 func checkColumns(t *testing.T, in *instance, text string) {
+	t.Helper()
 	described := map[string]string{}
 	for section := range strings.SplitSeq(text, "\n### ") {
 		table, rest, _ := strings.Cut(section, "\n")

@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,7 +23,7 @@ import (
 // patience is how long a condition may take before the test gives up: generous, since the machine may be busy.
 const patience = 3 * time.Minute
 
-var binaries struct { //nolint:gochecknoglobals // built once for all tests
+var binaries struct {
 	once sync.Once
 	dir  string
 	err  error
@@ -37,7 +36,7 @@ func binary(t *testing.T, name string) string {
 		if binaries.dir = os.Getenv("MILLRACE_BIN"); binaries.dir != "" {
 			return
 		}
-		if binaries.dir, binaries.err = os.MkdirTemp("", "millrace-bin"); binaries.err != nil {
+		if binaries.dir, binaries.err = os.MkdirTemp("", "millrace-bin"); binaries.err != nil { //nolint:usetesting // it outlives the test that comes first
 			return
 		}
 		build := exec.Command("go", "build", "-o", binaries.dir+"/", "./services/standalone/cmd/millrace",
@@ -139,7 +138,7 @@ func run(t *testing.T, dir string, args ...string) *instance {
 			t.Fatalf("millrace run ended: %v\n%s", in.err, in.output.tail(5000))
 		default:
 		}
-		b, err := os.ReadFile(endpoints) //nolint:gosec // a file of the test
+		b, err := os.ReadFile(endpoints)
 		if err != nil {
 			return err
 		}
@@ -154,7 +153,7 @@ func run(t *testing.T, dir string, args ...string) *instance {
 }
 
 func ready(base string) error {
-	resp, err := http.Get(base + "/readyz") //nolint:gosec,noctx // a URL of the test
+	resp, err := http.Get(base + "/readyz")
 	if err != nil {
 		return err
 	}
@@ -187,7 +186,7 @@ func eventually(t *testing.T, what string, check func() error) {
 // post sends a body and returns the answer's code and text.
 func (in *instance) post(t *testing.T, path, contentType, body string) (int, string) {
 	t.Helper()
-	resp, err := http.Post(in.http+path, contentType, strings.NewReader(body)) //nolint:noctx // a test
+	resp, err := http.Post(in.http+path, contentType, strings.NewReader(body))
 	if err != nil {
 		t.Fatalf("POST %s: %v", path, err)
 	}
@@ -224,20 +223,6 @@ func (in *instance) query(ctx context.Context, sql string) ([][]string, error) {
 		return nil, fmt.Errorf("%s: %w: %s", sql, err, b)
 	}
 	return rows[1:], nil
-}
-
-// count runs a query that answers with one number.
-func (in *instance) count(t *testing.T, sql string) int {
-	t.Helper()
-	rows, err := in.query(t.Context(), sql)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := strconv.Atoi(rows[0][0])
-	if err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
-	return n
 }
 
 // wantRows waits until sql answers with exactly want.

@@ -68,6 +68,7 @@ func TestAMillionMessagesAreAllThereOnce(t *testing.T) {
 }
 
 func sendMQTT(t *testing.T, in *instance, client string, devices, each int, own func(int) int, at func(int) time.Time) {
+	t.Helper()
 	c, err := mqtt.Dial(t.Context(), mqtt.ClientOptions{Addr: in.mqtt, ClientID: client, CleanStart: true, MaxInflight: 2000})
 	if err != nil {
 		t.Error(err)
@@ -96,6 +97,7 @@ func sendMQTT(t *testing.T, in *instance, client string, devices, each int, own 
 }
 
 func sendHTTP(t *testing.T, in *instance, devices, each int, own func(int) int, at func(int) time.Time) {
+	t.Helper()
 	const batch = 10 // messages of each device in a request
 	var body []byte
 	for n := 0; n < each; n += batch {

@@ -71,7 +71,7 @@ func shell(t *testing.T, dir, command string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), commandTimeout)
 	defer cancel()
-	run := exec.CommandContext(ctx, "bash", "-c", command) //nolint:gosec // it stands in README.md
+	run := exec.CommandContext(ctx, "bash", "-c", command)
 	run.Dir = dir
 	output, err := run.CombinedOutput()
 	if err != nil {
@@ -104,7 +104,7 @@ func fakeClone(t *testing.T) string {
 func usual(t *testing.T, dir string) {
 	t.Helper()
 	for _, addr := range []string{"127.0.0.1:8080", "127.0.0.1:1883", "127.0.0.1:4222"} {
-		ln, err := net.Listen("tcp", addr) //nolint:noctx // closed at once
+		ln, err := net.Listen("tcp", addr)
 		if err != nil {
 			t.Skipf("the README's commands need %s, which somebody else has: %v", addr, err)
 		}

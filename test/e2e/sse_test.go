@@ -28,7 +28,7 @@ func subscribe(t *testing.T, in *instance, after string) *stream {
 	if after != "" {
 		req.Header.Set("Last-Event-ID", after)
 	}
-	resp, err := http.DefaultClient.Do(req) //nolint:bodyclose // its context ends it
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
