@@ -36,6 +36,7 @@ type Deps struct {
 	Feed     *feed.Hub                               // the caller runs it
 	Store    Store                                   // nil: the query API answers 501 and says why
 	Publish  func(subject string, data []byte) error // onto NATS; nil publishes nothing. It keeps nothing of data.
+	Listened func() bool                             // whether anybody subscribes to live.> on NATS, asked once a second; nil: somebody may
 	Auth     Authorizer                              // nil asks nobody for a token
 	Health   Readiness                               // may be nil
 	Status   func() Status                           // what else is alive in the process; may be nil

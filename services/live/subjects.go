@@ -7,31 +7,61 @@ import (
 	"github.com/millrace/millrace/pkg/feed"
 )
 
-// publish sends every event onto its NATS subject until ctx ends. NATS subjects keep nothing: who is not there misses it, and
-// so does everybody while the connection is down.
+// publish sends every event onto its NATS subject until ctx ends, as long as somebody listens there. NATS subjects keep
+// nothing: who is not there misses it, and so does everybody while the connection is down.
 func (l *Live) publish(ctx context.Context) {
-	const pause = time.Second
 	last, said := "", ""
 	for ctx.Err() == nil {
-		sub, err := l.deps.Feed.Subscribe(ctx, feed.Filter{}, last)
-		if err == nil {
-			last, err = l.publishFrom(ctx, sub, last)
-			sub.Close()
+		if !l.listenedTo() {
+			last = "" // who comes later is told what happens from then on
+			pause(ctx)
+			continue
 		}
-		if ctx.Err() != nil {
-			return
+		err := l.publishWhileListenedTo(ctx, &last)
+		if ctx.Err() != nil || err == nil {
+			continue
 		}
 		if err.Error() != said {
 			said = err.Error()
 			l.deps.Log.WarnContext(ctx, "publishing onto NATS begins again", "error", err)
 		}
-		again := time.NewTimer(pause)
-		select {
-		case <-again.C:
-		case <-ctx.Done():
-		}
-		again.Stop()
+		pause(ctx)
 	}
+}
+
+// listenedTo reports whether anybody may be listening on NATS; who cannot know assumes so.
+func (l *Live) listenedTo() bool { return l.deps.Listened == nil || l.deps.Listened() }
+
+const listenedEvery = time.Second
+
+func pause(ctx context.Context) {
+	again := time.NewTimer(listenedEvery)
+	defer again.Stop()
+	select {
+	case <-again.C:
+	case <-ctx.Done():
+	}
+}
+
+// publishWhileListenedTo returns nil once nobody listens any more.
+func (l *Live) publishWhileListenedTo(ctx context.Context, last *string) error {
+	listened, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		for l.listenedTo() && listened.Err() == nil {
+			pause(listened)
+		}
+		stop()
+	}()
+	sub, err := l.deps.Feed.Subscribe(listened, feed.Filter{}, *last)
+	if err == nil {
+		*last, err = l.publishFrom(listened, sub, *last)
+		sub.Close()
+	}
+	if listened.Err() != nil {
+		return nil //nolint:nilerr // it ended because nobody listens
+	}
+	return err
 }
 
 // publishFrom sends until the subscription ends and returns the last token.

@@ -62,6 +62,9 @@ func (p *plant) newFront(ctx context.Context) (*front, error) {
 		if p.db != nil {
 			deps.Store = embedded.New(p.db)
 		}
+		if p.server != nil {
+			deps.Listened = func() bool { return p.server.Interest("live") }
+		}
 		if p.keys != nil { // a nil pointer in an interface is not nil
 			deps.Auth = p.keys
 		}
