@@ -35,6 +35,9 @@ func decodeFlatJSON(u *unit) error {
 		if err := validChannelKey(member.key); err != nil {
 			return fmt.Errorf("the name of a channel: %w", err)
 		}
+		if len(u.out)-u.first >= u.d.opt.MessagesMax { // each is some hundred bytes, however short its member
+			return fmt.Errorf("more than %d messages in one body", u.d.opt.MessagesMax)
+		}
 		channel := u.emit(&m)
 		channel.ChannelKey = member.key
 		u.setValue(channel, member.jsonValue)

@@ -14,6 +14,9 @@ const senmlVersion = 10
 // senmlRelative is the time below which a SenML time is relative to now (RFC 8428, section 4.5.3): 2^28 seconds.
 const senmlRelative = (1 << 28) * 1_000_000_000
 
+// senmlNameMax is the longest base name: a device, a separator and a channel.
+const senmlNameMax = DeviceIDMax + 1 + ChannelKeyMax
+
 // senmlBase is what the base fields of the records so far have set (RFC 8428, section 4.1).
 type senmlBase struct {
 	name       string
@@ -166,6 +169,13 @@ func (u *unit) senmlBases(f *[senmlCount]*jsonMember) error {
 	}
 	if m := f[senmlBaseUnit]; m != nil {
 		b.unit = m.raw
+	}
+	// Each record gets a copy of these.
+	if n := len(b.name); n > senmlNameMax {
+		return fmt.Errorf("bn: %d bytes, want at most %d", n, senmlNameMax)
+	}
+	if n := len(baseUnit); n > ChannelKeyMax {
+		return fmt.Errorf("bu: %d bytes, want at most %d", n, ChannelKeyMax)
 	}
 	if version > senmlVersion {
 		return fmt.Errorf("bver: %v, want at most %d", version, senmlVersion)

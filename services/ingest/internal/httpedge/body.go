@@ -1,6 +1,7 @@
 package httpedge
 
 import (
+	"bufio"
 	"compress/gzip"
 	"errors"
 	"io"
@@ -15,7 +16,9 @@ const (
 	readAtOnce   = 64 << 10
 	bufferKeep   = 1 << 20 // of a buffer that is used again
 	windowMax    = 8 << 20 // of a zstd frame
-	encodingsMax = 1       // who compresses twice has something else in mind
+	windowLeast  = 64 << 10
+	gzipMemory   = 64 << 10
+	encodingsMax = 1 // who compresses twice has something else in mind
 )
 
 // body reads a request's body within the limits: of its size as it comes, of what it unpacks to, and of all bodies together.
@@ -31,11 +34,15 @@ func (b *body) read(w http.ResponseWriter, r *http.Request) *failure {
 		return fault(http.StatusRequestEntityTooLarge, "body of %d bytes, want at most %d", r.ContentLength, limit)
 	}
 	raw := http.MaxBytesReader(w, r.Body, limit)
-	plain, done, fail := unpack(raw, r.Header.Values("Content-Encoding"))
+	plain, window, done, fail := unpack(raw, r.Header.Values("Content-Encoding"))
 	if fail != nil {
 		return fail
 	}
 	defer done()
+	defer b.edge.inflight.Add(-window)
+	if b.edge.inflight.Add(window) > b.edge.cfg.InflightBytesMax {
+		return busy()
+	}
 	for {
 		if int64(len(b.bytes)) > limit {
 			return fault(http.StatusRequestEntityTooLarge, "body unpacks to more than %d bytes", limit)
@@ -71,9 +78,13 @@ func (b *body) account() *failure {
 	}
 	b.taken += more
 	if b.edge.inflight.Add(more) > b.edge.cfg.InflightBytesMax {
-		return &failure{http.StatusServiceUnavailable, "too many bodies in hand", retryBusy}
+		return busy()
 	}
 	return nil
+}
+
+func busy() *failure {
+	return &failure{http.StatusServiceUnavailable, "too many bodies in hand", retryBusy}
 }
 
 // release gives the buffer back: what was made of it has been copied.
@@ -98,8 +109,9 @@ func readFailure(err error, limit int64) *failure {
 	return fault(http.StatusBadRequest, "read the body: %v", err)
 }
 
-// unpack returns a reader of what raw is packed as. The caller limits what it reads: a small body may unpack to any size.
-func unpack(raw io.Reader, encodings []string) (plain io.Reader, done func(), fail *failure) {
+// unpack returns a reader of what raw is packed as, and the memory that it takes beside the body. The caller limits what it
+// reads: a small body may unpack to any size.
+func unpack(raw io.Reader, encodings []string) (plain io.Reader, memory int64, done func(), fail *failure) {
 	var names []string
 	for _, line := range encodings {
 		for name := range strings.SplitSeq(line, ",") {
@@ -109,24 +121,37 @@ func unpack(raw io.Reader, encodings []string) (plain io.Reader, done func(), fa
 		}
 	}
 	if len(names) == 0 {
-		return raw, func() {}, nil
+		return raw, 0, func() {}, nil
 	}
 	if len(names) > encodingsMax {
-		return nil, nil, fault(http.StatusUnsupportedMediaType, "Content-Encoding: %v, want one of gzip and zstd", names)
+		return nil, 0, nil, fault(http.StatusUnsupportedMediaType, "Content-Encoding: %v, want one of gzip and zstd", names)
 	}
 	switch names[0] {
 	case "gzip", "x-gzip":
 		z, err := gzip.NewReader(raw)
 		if err != nil {
-			return nil, nil, fault(http.StatusBadRequest, "Content-Encoding: gzip: %v", err)
+			return nil, 0, nil, fault(http.StatusBadRequest, "Content-Encoding: gzip: %v", err)
 		}
-		return z, func() { _ = z.Close() }, nil
+		return z, gzipMemory, func() { _ = z.Close() }, nil
 	case "zstd":
-		z, err := zstd.NewReader(raw, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(windowMax), zstd.WithDecoderLowmem(true))
+		buffered := bufio.NewReaderSize(raw, windowLeast)
+		window := windowOf(buffered)
+		z, err := zstd.NewReader(buffered, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(window), zstd.WithDecoderLowmem(true))
 		if err != nil {
-			return nil, nil, fault(http.StatusBadRequest, "Content-Encoding: zstd: %v", err)
+			return nil, 0, nil, fault(http.StatusBadRequest, "Content-Encoding: zstd: %v", err)
 		}
-		return z, z.Close, nil
+		return z, int64(window), z.Close, nil //nolint:gosec // at most windowMax
 	}
-	return nil, nil, fault(http.StatusUnsupportedMediaType, "Content-Encoding: %q, want gzip or zstd", names[0])
+	return nil, 0, nil, fault(http.StatusUnsupportedMediaType, "Content-Encoding: %q, want gzip or zstd", names[0])
+}
+
+// windowOf returns the window that a zstd body declares, within the limits: the decoder takes so much memory at once, and lets no
+// later frame have more.
+func windowOf(r *bufio.Reader) uint64 {
+	start, _ := r.Peek(zstd.HeaderMaxSize) // an error comes again when the body is read
+	var h zstd.Header
+	if err := h.Decode(start); err != nil || h.Skippable {
+		return windowMax
+	}
+	return min(max(h.WindowSize, windowLeast), windowMax)
 }

@@ -22,6 +22,13 @@ import (
 // Worker is what dead letters of the edges say who wrote them.
 const Worker = "ingest"
 
+// What the messages and dead letters of one input may take in the log together, in bytes: some and a multiple of its body. Each
+// message repeats device, type and properties, so that kilobytes could become gigabytes.
+const (
+	growthFree  = 8 << 20
+	growthTimes = 4
+)
+
 // arenaKeep is the most memory that a batch keeps for the next one, in bytes.
 const arenaKeep = 1 << 20
 
@@ -156,22 +163,35 @@ func (b *Batch) Take(in *telemetry.Input, forced bool) Outcome {
 		b.inputs++
 		return out
 	}
-	for i := range msgs {
-		if err := b.message(&msgs[i]); err != nil {
-			rejected = append(rejected, telemetry.Rejected{Index: i, Payload: in.Body, Err: err})
-			continue
-		}
-		out.Accepted++
-	}
-	out.Rejected = rejected
-	for i := range rejected {
-		r := &rejected[i]
+	out.Accepted, out.Rejected = b.messages(in, msgs, rejected)
+	for i := range out.Rejected {
+		r := &out.Rejected[i]
 		b.count.Refuse(reasonOf(r.Err), 1)
 		b.letter(in, r.Payload, r.Err.Error())
 	}
 	b.accepted += out.Accepted
 	b.inputs++
 	return out
+}
+
+// messages gathers msgs as far as there is room for them, and returns how many, and rejected with those that were not.
+func (b *Batch) messages(in *telemetry.Input, msgs []telemetry.Message, rejected []telemetry.Rejected) (int, []telemetry.Rejected) {
+	accepted, letters := 0, 0
+	room := growthFree + growthTimes*len(in.Body)
+	for i, start := 0, len(b.arena); i < len(msgs); i++ {
+		if len(b.arena)-start+letters > room {
+			err := fmt.Errorf("%d messages: those before them take %d bytes together, which is all that one body may: %w",
+				len(msgs)-i, room, ErrMessageTooLarge)
+			return accepted, append(rejected, telemetry.Rejected{Index: i, Payload: in.Body, Err: err})
+		}
+		if err := b.message(&msgs[i]); err != nil {
+			rejected = append(rejected, telemetry.Rejected{Index: i, Payload: in.Body, Err: err})
+			letters += min(len(in.Body), b.p.cfg.MessageBytesMax)
+			continue
+		}
+		accepted++
+	}
+	return accepted, rejected
 }
 
 // Letter gathers a dead letter for an input that never gets as far as the decoder.
