@@ -74,9 +74,7 @@ func startIn(t *testing.T, dir, name string, env []string, args ...string) *proc
 	p := &process{name: name, output: &syncBuffer{}, exited: make(chan struct{})}
 	p.cmd = exec.Command(binary(t, name), args...)
 	p.cmd.Dir = dir
-	// The variables of the tests are no keys of a configuration, and an operator's are none of the tests' business.
-	own := func(v string) bool { return strings.HasPrefix(v, "MILLRACE_") }
-	p.cmd.Env = append(slices.DeleteFunc(os.Environ(), own), env...)
+	p.cmd.Env = append(environment(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
 	if err := p.cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", name, err)
@@ -92,6 +90,12 @@ func startIn(t *testing.T, dir, name string, env []string, args ...string) *proc
 		}
 	})
 	return p
+}
+
+// environment is ours without what begins with MILLRACE_: the variables of the tests are no keys of a configuration, and an
+// operator's are none of the tests' business.
+func environment() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MILLRACE_") })
 }
 
 // kill ends the process as a power cut would end it: without asking.

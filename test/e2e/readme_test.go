@@ -72,7 +72,7 @@ func shell(t *testing.T, dir, command string) string {
 	ctx, cancel := context.WithTimeout(t.Context(), commandTimeout)
 	defer cancel()
 	run := exec.CommandContext(ctx, "bash", "-c", command)
-	run.Dir = dir
+	run.Dir, run.Env = dir, environment()
 	output, err := run.CombinedOutput()
 	if err != nil {
 		t.Errorf("%s: %v\n%s", command, err, output)
