@@ -59,7 +59,7 @@ func (l *Live) publishWhileListenedTo(ctx context.Context, last *string) error {
 		sub.Close()
 	}
 	if listened.Err() != nil {
-		return nil //nolint:nilerr // it ended because nobody listens
+		return nil // it ended because nobody listens
 	}
 	return err
 }
