@@ -2,6 +2,7 @@ package live
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/millrace/millrace/pkg/feed"
@@ -46,13 +47,15 @@ func pause(ctx context.Context) {
 // publishWhileListenedTo returns nil once nobody listens any more.
 func (l *Live) publishWhileListenedTo(ctx context.Context, last *string) error {
 	listened, stop := context.WithCancel(ctx)
-	defer stop()
-	go func() {
+	var watch sync.WaitGroup
+	watch.Go(func() {
 		for l.listenedTo() && listened.Err() == nil {
 			pause(listened)
 		}
 		stop()
-	}()
+	})
+	defer watch.Wait()
+	defer stop()
 	sub, err := l.deps.Feed.Subscribe(listened, feed.Filter{}, *last)
 	if err == nil {
 		*last, err = l.publishFrom(listened, sub, *last)
