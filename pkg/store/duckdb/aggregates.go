@@ -2,6 +2,7 @@ package duckdb
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"fmt"
 
@@ -30,6 +31,10 @@ type series struct {
 
 func newAggregateStore(l *lane) *aggregateStore {
 	s := &aggregateStore{lane: l, newest: make(map[series]telemetry.Time)}
+	l.load = func(context.Context, *sql.Conn) error {
+		clear(s.newest) // after a commit of unknown outcome the table may have newer windows
+		return nil
+	}
 	return s
 }
 

@@ -159,10 +159,12 @@ func sweepCheckpoints(path string, keep []string) error {
 	return nil
 }
 
-// writeSynced writes a file of a new name; when it returns nil, file and name are on disk.
+// writeSynced writes a file of a new name; when it returns nil, file and name are on disk, and so is the name of dir, which it may make.
 func writeSynced(dir, name string, data []byte) (err error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return err
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		if err := errors.Join(os.MkdirAll(dir, 0o750), syncDir(filepath.Dir(dir))); err != nil {
+			return err
+		}
 	}
 	f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) //nolint:gosec // our own names
 	if err != nil {
@@ -172,6 +174,11 @@ func writeSynced(dir, name string, data []byte) (err error) {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
+	return syncDir(dir)
+}
+
+// syncDir makes the names in dir durable.
+func syncDir(dir string) error {
 	d, err := os.Open(dir) //nolint:gosec // our own directory
 	if err != nil {
 		return err
