@@ -225,7 +225,13 @@ func (e *Edge) recheck(c *conn) {
 		c.end(endRevoked())
 		return
 	}
-	if !s.Is(now) {
-		c.sender.CompareAndSwap(s, e.permit.Sender(now))
+	if s.Is(now) {
+		return
 	}
+	changed := e.permit.Sender(now)
+	if s.MayRead("") && !changed.MayRead("") || s.Device() != changed.Device() { // what it follows it may follow no longer
+		c.end(endRevoked())
+		return
+	}
+	c.sender.CompareAndSwap(s, changed)
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/millrace/millrace/pkg/feed"
 	"github.com/millrace/millrace/pkg/mqtt"
@@ -17,6 +18,12 @@ const (
 	missedTopic = "live/missed" // where a subscriber whose filter takes it in is told what it missed
 	noChannel   = "-"           // the channel's level of events that have none
 )
+
+// subscribeWait is how long a SUBSCRIBE waits for the feed: less than a CONNECT may take, which waits for this connection's end
+// where it takes its session over.
+const subscribeWait = 2 * time.Second
+
+var errNotReady = errors.New("the live feed is not ready")
 
 // Feed is what the edge needs of feed.Hub.
 type Feed interface {
@@ -148,6 +155,9 @@ func (c *conn) subscribe(life context.Context, want *mqtt.Subscription) mqtt.Rea
 	}
 	if err := c.follow(life, sub, filter); err != nil {
 		c.edge.log.Warn("a subscription is refused", "client_id", c.clientID, "filter", want.Filter, "error", err)
+		if errors.Is(err, errNotReady) {
+			return mqtt.ReasonUnspecified
+		}
 		return mqtt.ReasonQuotaExceeded
 	}
 	c.mu.Lock()
@@ -238,10 +248,18 @@ func (c *conn) follow(life context.Context, sub *subscription, filter feed.Filte
 		return nil
 	}
 	filter.Tenant = c.edge.cfg.Tenant
+	// The feed waits for the log; the connection, which reads nothing meanwhile, must not.
+	late := time.AfterFunc(subscribeWait, cancel)
 	events, err := c.edge.feed.Subscribe(ctx, filter, sub.after)
 	if errors.Is(err, feed.ErrToken) { // of another log
 		sub.missed++
 		events, err = c.edge.feed.Subscribe(ctx, filter, "")
+	}
+	if !late.Stop() {
+		if err == nil {
+			events.Close()
+		}
+		err = errNotReady
 	}
 	if err != nil {
 		cancel()
