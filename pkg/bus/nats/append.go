@@ -49,15 +49,16 @@ func (l *Log) append(ctx context.Context, id bus.PartitionID, recs []bus.Record)
 			return fmt.Errorf("record %d has %d bytes, limit %d: %w", i, n, l.cfg.RecordBytesMax, bus.ErrTooLarge)
 		}
 	}
-	buf, ok := l.frames.Get().(*[]byte)
+	buf, ok := l.frames.Get().(*frameBuffers)
 	if !ok {
-		buf = new([]byte)
+		buf = new(frameBuffers)
 	}
 	defer l.frames.Put(buf) // the client has copied it into its own by the time that publishing returns
 	for done := 0; done < len(recs); {
 		n := fitting(recs[done:], l.cfg.FrameBytesMax)
-		*buf = AppendFrame((*buf)[:0], recs[done:done+n])
-		err := l.appendFrame(ctx, p, *buf)
+		buf.plain = AppendFrame(buf.plain[:0], recs[done:done+n])
+		buf.packed = PackFrame(buf.packed[:0], buf.plain)
+		err := l.appendFrame(ctx, p, buf.packed)
 		switch {
 		case err != nil && done > 0:
 			// Must not read as "none was appended".
@@ -65,11 +66,14 @@ func (l *Log) append(ctx context.Context, id bus.PartitionID, recs []bus.Record)
 		case err != nil:
 			return err
 		}
-		l.metrics.appended(n, len(*buf))
+		l.metrics.appended(n, len(buf.packed))
 		done += n
 	}
 	return nil
 }
+
+// frameBuffers are the rooms in which a frame is made.
+type frameBuffers struct{ plain, packed []byte }
 
 func (l *Log) appendFrame(ctx context.Context, p *partition, frame []byte) error {
 	msgID, repeated := p.recall(frame, l.cfg.Now())

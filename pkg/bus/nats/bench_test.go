@@ -165,6 +165,25 @@ func BenchmarkFrame(b *testing.B) {
 			dst = nats.AppendFrame(dst[:0], recs)
 		}
 	})
+	packed := nats.PackFrame(nil, frame)
+	b.Run("pack", func(b *testing.B) {
+		b.ReportAllocs()
+		b.SetBytes(int64(len(frame)))
+		for b.Loop() {
+			packed = nats.PackFrame(packed[:0], frame)
+		}
+		b.ReportMetric(float64(len(frame))/float64(len(packed)), "ratio")
+	})
+	b.Run("parse packed", func(b *testing.B) {
+		b.ReportAllocs()
+		b.SetBytes(int64(len(frame)))
+		var err error
+		for b.Loop() {
+			if recs, err = nats.ParseFrame(recs[:0], packed); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 	b.Run("parse", func(b *testing.B) {
 		b.ReportAllocs()
 		b.SetBytes(int64(len(frame)))

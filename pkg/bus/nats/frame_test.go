@@ -51,7 +51,9 @@ func TestBytesThatAreNoFrameAreRefusedAndDstIsAsItWas(t *testing.T) {
 	frame := nats.AppendFrame(nil, goldenRecords())
 	cases := map[string][]byte{
 		"nothing":                        nil,
-		"another version":                append([]byte{2}, frame[1:]...),
+		"another version":                append([]byte{3}, frame[1:]...),
+		"a packed frame that is none":    append([]byte{2}, frame[1:]...),
+		"a packed frame of 4 GiB":        {2, 0xff, 0xff, 0xff, 0xff, 0x0f, 0},
 		"text":                           []byte(`{"MessageType":"Channel"}`),
 		"a byte too many":                append(bytes.Clone(frame), 0),
 		"a count beyond the bytes":       {1, 0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0, 0},
@@ -71,8 +73,44 @@ func TestBytesThatAreNoFrameAreRefusedAndDstIsAsItWas(t *testing.T) {
 	}
 }
 
+// What is packed must be readable by every later version too: the file was written once.
+func TestAPackedFrameHoldsWhatWasPacked(t *testing.T) {
+	var recs []bus.Record
+	for i := range 100 {
+		recs = append(recs, bus.Record{Value: []byte("the value of a device that says nearly the same again and again"), Position: bus.Position{Index: uint32(i)}})
+	}
+	frame := nats.AppendFrame(nil, recs)
+	packed := nats.PackFrame(nil, frame)
+	if len(packed) > len(frame)/4 {
+		t.Errorf("%d bytes packed from %d", len(packed), len(frame))
+	}
+	path := filepath.Join("testdata", "frame-v2.hex")
+	if os.Getenv("MILLRACE_UPDATE") != "" {
+		if err := os.WriteFile(path, []byte(hex.EncodeToString(packed)+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string][]byte{"now": packed, "of the file": old} {
+		if got, err := nats.ParseFrame(nil, b); err != nil || !reflect.DeepEqual(got, recs) {
+			t.Errorf("packed %s: %d records, %v", name, len(got), err)
+		}
+	}
+	if small := nats.AppendFrame(nil, goldenRecords()); !bytes.Equal(nats.PackFrame(nil, small), small) {
+		t.Error("a small frame was packed")
+	}
+}
+
 func FuzzParseFrame(f *testing.F) {
 	f.Add(nats.AppendFrame(nil, goldenRecords()))
+	f.Add(nats.PackFrame(nil, nats.AppendFrame(nil, []bus.Record{{Value: bytes.Repeat([]byte("x"), 1000)}})))
 	f.Add([]byte{1, 0xff, 0xff, 0xff, 0xff, 0x0f})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		recs, err := nats.ParseFrame(nil, b)

@@ -27,7 +27,7 @@ type Log struct {
 	metrics   *metrics
 	id        string // of this member, and of its message ids
 	link      link
-	frames    sync.Pool     // of *[]byte
+	frames    sync.Pool     // of *frameBuffers
 	sent      atomic.Uint64 // messages, for their ids
 
 	life    context.Context //nolint:containedctx // ends with Close; what it starts outlives Open's context
