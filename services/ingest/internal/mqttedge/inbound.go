@@ -115,7 +115,7 @@ func (c *conn) publish(hard context.Context, r *route, answer *receipt) bool {
 		return true
 	case r.err != nil:
 		c.edge.count.Refuse("unknown_topic", 1)
-		c.batch.Letter(in, r.err.Error())
+		c.pause = max(c.pause, c.batch.Letter(in, r.err.Error()))
 		answer.pending = 1
 		return true
 	case r.allowed != sender && !sender.MaySendFor(r.device):

@@ -194,12 +194,22 @@ func (b *Batch) messages(in *telemetry.Input, msgs []telemetry.Message, rejected
 	return accepted, rejected
 }
 
-// Letter gathers a dead letter for an input that never gets as far as the decoder.
-func (b *Batch) Letter(in *telemetry.Input, reason string) {
+// Letter gathers a dead letter for an input that never gets as far as the decoder. wait is as in Outcome.
+func (b *Batch) Letter(in *telemetry.Input, reason string) (wait time.Duration) {
 	in.Tenant = b.p.cfg.Tenant
 	b.bytes += len(in.Body)
 	b.letter(in, in.Body, reason)
 	b.inputs++
+	wait, _ = b.p.limit.charge(senderOf(in), 1, int64(in.IngestTime), true)
+	return wait
+}
+
+// senderOf is who pays for what is no message: the device of the topic or path, else the credential, by a name no device has.
+func senderOf(in *telemetry.Input) string {
+	if in.DeviceID != "" {
+		return in.DeviceID
+	}
+	return "/" + in.Credential
 }
 
 // charge counts the messages of each device; what was rejected counts for the device of the topic.
@@ -221,10 +231,8 @@ func (b *Batch) charge(in *telemetry.Input, rejected int, forced bool) (wait tim
 		wait = max(wait, w)
 		i = n
 	}
-	if w, ok := limit.charge(in.DeviceID, rejected, now, forced); !ok {
-		return w, true
-	}
-	return wait, false
+	w, ok := limit.charge(senderOf(in), rejected, now, forced)
+	return max(wait, w), !ok
 }
 
 func (b *Batch) message(m *telemetry.Message) error {
