@@ -148,6 +148,49 @@ func TestHistoryShowsRowsInMemoryAndInFilesAlike(t *testing.T) {
 	wantRows(t, db, `SELECT count(*) FROM device_messages a JOIN device_messages b USING (message_id) WHERE a.message_id = 'id-3'`, "1")
 }
 
+// pieced is a past that makes its runs one by one.
+type pieced struct {
+	past
+	made atomic.Int32
+}
+
+type piecedSnapshot struct {
+	*pastSnapshot
+	of *pieced
+}
+
+func (p *pieced) Snapshot() (store.HistorySnapshot, error) {
+	p.held.Add(1)
+	return &piecedSnapshot{&pastSnapshot{past: &p.past, rows: p.rows}, p}, nil
+}
+
+func (s *piecedSnapshot) Pieces() int { return len(s.rows) }
+
+func (s *piecedSnapshot) Piece(i int) []store.MessageRow {
+	s.of.made.Add(1)
+	return s.rows[i]
+}
+
+func TestRowsInMemoryAreMadeAsTheyAreRead(t *testing.T) {
+	p := &pieced{}
+	db := openAt(t, t.TempDir(), func(c *duckdb.Config) { c.History = p })
+	rows := history(100_000)
+	p.rows = append(p.rows, nil)
+	for at := 0; at < len(rows); at += 1000 {
+		p.rows = append(p.rows, rows[at:min(at+1000, len(rows))])
+	}
+	wantRows(t, db, `SELECT count(*) FROM device_messages`, fmt.Sprint(len(rows)))
+	if n := p.made.Load(); int(n) != len(p.rows) {
+		t.Errorf("%d runs were made, want %d", n, len(p.rows))
+	}
+	wantRows(t, db, `SELECT count(*) FROM device_messages a JOIN device_messages b USING (message_id) WHERE a.message_id = 'id-3'`, "1")
+	p.made.Store(0)
+	wantRows(t, db, `SELECT tenant FROM device_messages LIMIT 1`, "default")
+	if n := p.made.Load(); n > 20 {
+		t.Errorf("%d runs were made for one row", n)
+	}
+}
+
 func TestHistoryIsReleasedWhateverHappens(t *testing.T) {
 	db, p, _ := openWithPast(t)
 	p.rows = [][]store.MessageRow{history(10)}

@@ -55,8 +55,17 @@ type recent struct {
 	columns  []duckdb.ColumnInfo
 	snapshot store.HistorySnapshot // nil: no rows
 	runs     [][]store.MessageRow  // what is still to be yielded
+	pieces   pieces                // what makes more of them; nil where runs is all
+	next     int                   // the piece to be made next
 	wanted   []bool                // by column; known with the first chunk
 	text     []byte                // scratch
+}
+
+// pieces is a snapshot that makes its runs one by one: a scan then holds one of them instead of all, which are several times what
+// the snapshot itself takes.
+type pieces interface {
+	Pieces() int
+	Piece(i int) []store.MessageRow
 }
 
 // ColumnInfos implements duckdb.ChunkTableSource.
@@ -72,8 +81,12 @@ func (r *recent) Cardinality() *duckdb.CardinalityInfo {
 
 // Init implements duckdb.ChunkTableSource.
 func (r *recent) Init() {
-	r.runs, r.wanted = nil, nil
+	r.runs, r.wanted, r.next = nil, nil, 0
 	if r.snapshot == nil {
+		return
+	}
+	var ok bool
+	if r.pieces, ok = r.snapshot.(pieces); ok {
 		return
 	}
 	r.snapshot.Rows(func(run []store.MessageRow) bool {
@@ -88,7 +101,7 @@ func (r *recent) FillChunk(chunk duckdb.DataChunk) error {
 		r.findWanted(chunk)
 	}
 	n, most := 0, duckdb.GetDataChunkCapacity()
-	for len(r.runs) > 0 && n < most {
+	for n < most && r.more() {
 		run := r.runs[0][:min(len(r.runs[0]), most-n)]
 		for col, wanted := range r.wanted {
 			if !wanted {
@@ -104,6 +117,15 @@ func (r *recent) FillChunk(chunk duckdb.DataChunk) error {
 		}
 	}
 	return chunk.SetSize(n)
+}
+
+// more reports whether a run is left, which it makes where it must.
+func (r *recent) more() bool {
+	if len(r.runs) == 0 && r.pieces != nil && r.next < r.pieces.Pieces() {
+		r.runs = append(r.runs[:0], r.pieces.Piece(r.next))
+		r.next++
+	}
+	return len(r.runs) > 0
 }
 
 // findWanted learns which columns the query reads: a value of no type is an error in such a column, and ignored in another.

@@ -131,6 +131,7 @@ type Snapshot struct {
 	catalog *manifest
 	paths   []string
 	views   []view
+	pieces  func() []piece
 	rows    int
 	once    sync.Once
 }
@@ -168,6 +169,7 @@ func (h *History) Take() (*Snapshot, error) {
 	for _, l := range h.lanes {
 		add(l.active)
 	}
+	s.pieces = sync.OnceValue(s.cut)
 	h.catalog.readers[s.catalog.Generation]++
 	return s, nil
 }
@@ -191,11 +193,29 @@ func (s *Snapshot) Info() []FileInfo { return s.catalog.Files }
 
 // Rows implements store.HistorySnapshot. Each run is made for the call, in memory of its own; its texts are shared.
 func (s *Snapshot) Rows(yield func(run []store.MessageRow) bool) {
-	for i := range s.views {
-		if !s.views[i].runs(yield) {
+	for i := range s.Pieces() {
+		if !yield(s.Piece(i)) {
 			return
 		}
 	}
+}
+
+// Pieces returns how many runs Rows yields, and Piece the one with that number: for who reads on and off, and has not the memory for
+// all of them at once (a row is 80 bytes here and 400 there).
+func (s *Snapshot) Pieces() int { return len(s.pieces()) }
+
+// Piece returns a run of rows as Rows does, made for the call. Safe for concurrent use.
+func (s *Snapshot) Piece(i int) []store.MessageRow {
+	p := s.pieces()[i]
+	return s.views[p.view].messages(p)
+}
+
+func (s *Snapshot) cut() []piece {
+	var all []piece
+	for i := range s.views {
+		all = s.views[i].pieces(all, i)
+	}
+	return all
 }
 
 // RowCount implements store.HistorySnapshot.

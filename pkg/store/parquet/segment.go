@@ -260,21 +260,29 @@ func (v *view) file(f *fileRow, c *chunk, r *packedRow, scratch []byte) []byte {
 	return scratch
 }
 
-// runs yields the rows as runs of messages, each run in memory of its own.
-func (v *view) runs(yield func([]store.MessageRow) bool) bool {
-	const runRows = 1024
+// pieceRows is how many rows are made into messages at once.
+const pieceRows = 1024
+
+// piece is up to pieceRows rows of a chunk of a view.
+type piece struct{ view, chunk, row int }
+
+// pieces appends those of v, which is the view of that number.
+func (v *view) pieces(dst []piece, number int) []piece {
 	for i := range v.chunks {
-		c := &v.chunks[i]
-		for start := 0; start < len(c.rows); start += runRows {
-			rows := c.rows[start:min(start+runRows, len(c.rows))]
-			run := make([]store.MessageRow, len(rows))
-			for k := range rows {
-				v.message(&run[k], c, &rows[k])
-			}
-			if !yield(run) {
-				return false
-			}
+		for row := 0; row < len(v.chunks[i].rows); row += pieceRows {
+			dst = append(dst, piece{number, i, row})
 		}
 	}
-	return true
+	return dst
+}
+
+// messages returns the rows of a piece, in memory of its own.
+func (v *view) messages(p piece) []store.MessageRow {
+	c := &v.chunks[p.chunk]
+	rows := c.rows[p.row:min(p.row+pieceRows, len(c.rows))]
+	run := make([]store.MessageRow, len(rows))
+	for k := range rows {
+		v.message(&run[k], c, &rows[k])
+	}
+	return run
 }
