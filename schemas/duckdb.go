@@ -6,7 +6,7 @@ import (
 )
 
 //go:embed duckdb/*.sql
-var duckDBFiles embed.FS //nolint:gochecknoglobals // embed needs a package variable; it is read only
+var duckDBFiles embed.FS
 
 // DuckDB returns the migrations of the embedded database: NNN_name.sql, to be applied once each in the order of their
 // numbers. A published migration never changes; a new one follows it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/millrace/millrace/pkg/bus/nats"
 	"github.com/millrace/millrace/pkg/service"
@@ -34,8 +35,8 @@ func Main(name string, run func(ctx context.Context, w *Worker) error) {
 
 func (w *Worker) close() error {
 	var errs []error
-	for i := len(w.closers) - 1; i >= 0; i-- {
-		errs = append(errs, w.closers[i]())
+	for _, closer := range slices.Backward(w.closers) {
+		errs = append(errs, closer())
 	}
 	return errors.Join(errs...)
 }

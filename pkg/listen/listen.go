@@ -84,7 +84,7 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	pair, pairErr := tls.LoadX509KeyPair(c.Cert, c.Key)
 	if err = errors.Join(err, pairErr); err != nil {
 		if c.pair != nil {
-			return c.pair, nil //nolint:nilerr // a renewal that is half written: the old certificate still holds
+			return c.pair, nil // a renewal that is half written: the old certificate still holds
 		}
 		return nil, fmt.Errorf("certificate: %w", err)
 	}
@@ -154,6 +154,8 @@ func (s Server) Serve(ctx context.Context, ln net.Listener) error {
 		cancel()
 		_ = server.Close() // the grace is over: what is still open is cut
 	}
-	<-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve http on %s: %w", ln.Addr(), err)
+	}
 	return nil
 }

@@ -65,7 +65,7 @@ func TestARenewedCertificateIsServedWithoutARestart(t *testing.T) {
 		done <- listen.Server{Handler: http.NotFoundHandler(), Drain: time.Second, Log: slog.New(slog.DiscardHandler)}.Serve(ctx, ln)
 	}()
 	subject := func() string {
-		conn, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(t.Context(), "tcp", ln.Addr().String()) //nolint:gosec // the test looks at the certificate itself
+		conn, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(t.Context(), "tcp", ln.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,8 +100,10 @@ func TestARequestUnderWayIsFinished(t *testing.T) {
 		_, _ = io.WriteString(w, "done")
 	})
 	done := make(chan error, 1)
-	go func() { done <- listen.Server{Handler: handler, Drain: time.Minute, Log: slog.New(slog.DiscardHandler)}.Serve(ctx, ln) }()
-	resp, err := http.Get("http://" + ln.Addr().String()) //nolint:noctx // a test
+	go func() {
+		done <- listen.Server{Handler: handler, Drain: time.Minute, Log: slog.New(slog.DiscardHandler)}.Serve(ctx, ln)
+	}()
+	resp, err := http.Get("http://" + ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package service
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -50,11 +49,11 @@ func (h *Health) Set(name string, reason error) {
 		h.Log.Info("gate is open", "gate", name)
 		return
 	}
-	level := slog.LevelWarn
+	report := h.Log.Warn
 	if errors.Is(reason, ErrStarting) {
-		level = slog.LevelInfo
+		report = h.Log.Info
 	}
-	h.Log.LogAttrs(context.Background(), level, "gate is closed", slog.String("gate", name), slog.Any("reason", reason))
+	report("gate is closed", "gate", name, "reason", reason)
 }
 
 func textOf(err error) string {

@@ -100,7 +100,7 @@ func (g program) supervise(p *Process, s settings) error {
 	}
 	defer stop()
 	p.Log.Info("starting", "process", p.Name, "version", p.Version, "config", p.ConfigFile)
-	return Supervise(p, g.signals, s.drain, g.run)
+	return Supervise(ctx, p, g.signals, s.drain, g.run)
 }
 
 // background serves metrics and health until stop is called, which waits for the end; so they outlast the drain.

@@ -163,7 +163,7 @@ func TestSignals(t *testing.T) {
 			for range tt.signals {
 				signals <- syscall.SIGTERM
 			}
-			if err := Supervise(p, signals, tt.drain, tt.run); !errors.Is(err, tt.want) {
+			if err := Supervise(t.Context(), p, signals, tt.drain, tt.run); !errors.Is(err, tt.want) {
 				t.Errorf("got %v, want %v", err, tt.want)
 			}
 			if !errors.Is(p.Health.Ready(), ErrDraining) {

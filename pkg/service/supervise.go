@@ -21,8 +21,8 @@ type Run func(ctx context.Context, p *Process) error
 // Supervise calls run and returns its error. The first signal ends run's context (its cause names the signal) and makes
 // the process unready; a second one, or drain elapsing, makes Supervise return while run is still busy, with
 // ErrSecondSignal or ErrDrainTimeout: the caller is to exit at once. context.Canceled after a signal counts as drained.
-func Supervise(p *Process, signals <-chan os.Signal, drain time.Duration, run Run) error {
-	ctx, cancel := context.WithCancelCause(context.Background())
+func Supervise(ctx context.Context, p *Process, signals <-chan os.Signal, drain time.Duration, run Run) error {
+	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	done := make(chan error, 1) // one result, which nobody may be there to take
 	go func() { done <- run(ctx, p) }()

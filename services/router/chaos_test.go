@@ -14,7 +14,6 @@ import (
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/bus/mem"
 	"github.com/millrace/millrace/pkg/telemetry"
-
 	"github.com/millrace/millrace/services/router"
 )
 

@@ -10,7 +10,6 @@ import (
 
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/rules"
-
 	"github.com/millrace/millrace/services/router/internal/reference"
 )
 

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/pkg/config"
-
 	"github.com/millrace/millrace/services/router"
 )
 

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/millrace/millrace/pkg/telemetry"
-
 	"github.com/millrace/millrace/services/router/internal/reference"
 )
 

@@ -7,8 +7,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/millrace/millrace/pkg/telemetry"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/millrace/millrace/pkg/telemetry"
 )
 
 // metrics counts what the router decides, for all shares of the process. Safe for concurrent use.

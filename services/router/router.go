@@ -19,11 +19,11 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/millrace/millrace/pkg/bus"
-	"github.com/millrace/millrace/pkg/worker"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/millrace/millrace/pkg/bus"
+	"github.com/millrace/millrace/pkg/worker"
 	"github.com/millrace/millrace/services/router/internal/reference"
 	"github.com/millrace/millrace/services/router/internal/repeats"
 )

@@ -15,12 +15,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/millrace/millrace/pkg/bus"
-	"github.com/millrace/millrace/pkg/bus/mem"
-	"github.com/millrace/millrace/pkg/telemetry"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
+	"github.com/millrace/millrace/pkg/bus"
+	"github.com/millrace/millrace/pkg/bus/mem"
+	"github.com/millrace/millrace/pkg/telemetry"
 	"github.com/millrace/millrace/services/router"
 )
 

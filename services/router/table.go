@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/millrace/millrace/pkg/rules"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/millrace/millrace/pkg/rules"
 	"github.com/millrace/millrace/services/router/internal/reference"
 )
 

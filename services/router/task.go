@@ -9,7 +9,6 @@ import (
 	"github.com/millrace/millrace/pkg/rules"
 	"github.com/millrace/millrace/pkg/telemetry"
 	"github.com/millrace/millrace/pkg/worker"
-
 	"github.com/millrace/millrace/services/router/internal/reference"
 	"github.com/millrace/millrace/services/router/internal/repeats"
 )

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -58,8 +59,8 @@ func open(ctx context.Context, cfg Config, p *service.Process) (*plant, error) {
 // close closes in reverse order: what uses something goes before what it uses.
 func (p *plant) close() error {
 	var errs []error
-	for i := len(p.closers) - 1; i >= 0; i-- {
-		errs = append(errs, p.closers[i]())
+	for _, closer := range slices.Backward(p.closers) {
+		errs = append(errs, closer())
 	}
 	p.closers = nil
 	return errors.Join(errs...)

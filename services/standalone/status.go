@@ -96,9 +96,12 @@ func (p *plant) raisedAlarms(ctx context.Context) int64 {
 	if err != nil {
 		return -1
 	}
-	defer answer.Close()
+	defer answer.Close() //nolint:contextcheck // it ends a transaction, whatever has become of ctx
 	for row, err := range answer.Rows() {
-		if n, ok := row[0].(int64); ok && err == nil {
+		if err != nil {
+			return -1
+		}
+		if n, ok := row[0].(int64); ok {
 			return n
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/millrace/millrace/pkg/store/duckdb"
 	"github.com/millrace/millrace/pkg/telemetry"
 	"github.com/millrace/millrace/services/aggregator"
 	"github.com/millrace/millrace/services/alerting"
@@ -11,8 +12,6 @@ import (
 	logconsumer "github.com/millrace/millrace/services/log-consumer"
 	"github.com/millrace/millrace/services/router"
 	stateprojector "github.com/millrace/millrace/services/state-projector"
-
-	"github.com/millrace/millrace/pkg/store/duckdb"
 )
 
 // readers returns the workers of this process that read the log, besides live, and the upkeep of the stores.

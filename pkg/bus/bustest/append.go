@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -146,6 +147,7 @@ func full(t *testing.T, d Driver) {
 	log := d.Open(t, Options{Partitions: 1, RecordBytesMax: size, BytesMax: limit}).Log
 	withShare(t, log, "g", func(bus.Partition) error { return nil }) // the group is known, and has read nothing
 	one := []bus.Record{{Value: make([]byte, size)}}
+	_, _ = rand.NewChaCha8([32]byte{}).Read(one[0].Value) // what a log cannot compress
 	taken := 0
 	fill := func() error {
 		for range 2*limit/size + 1 {

@@ -22,7 +22,7 @@ func main() {
 	env := &cli.Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Environ: os.Environ(),
 		Terminal: err == nil && info.Mode()&os.ModeCharDevice != 0, Version: service.Version(),
-		Context: context.Background(), Signals: signals,
+		Signals: signals,
 	}
 	err = cli.Main(ctx, env, os.Args[1:])
 	stop()

@@ -24,8 +24,7 @@ type Env struct {
 	// Terminal says that Stdout is a terminal, so a status line may move.
 	Terminal bool
 	Version  string
-	// Context is what the process begins with; Signals are its SIGINT and SIGTERM, which run handles itself.
-	Context context.Context //nolint:containedctx // the environment of the process, made once in main
+	// Signals are the process's SIGINT and SIGTERM, which run handles itself: two count.
 	Signals <-chan os.Signal
 }
 

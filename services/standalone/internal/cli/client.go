@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -71,12 +72,7 @@ func (c *client) do(ctx context.Context, method, path string, body io.Reader, he
 		}
 		return nil, err
 	}
-	for _, code := range expected {
-		if resp.StatusCode == code {
-			return resp, nil
-		}
-	}
-	if resp.StatusCode >= http.StatusBadRequest {
+	if resp.StatusCode >= http.StatusBadRequest && !slices.Contains(expected, resp.StatusCode) {
 		defer func() { _ = resp.Body.Close() }()
 		return nil, fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, complaint(resp.Body))
 	}

@@ -77,7 +77,7 @@ func runCommand() command {
 			s.options.LogLevel = slog.LevelWarn
 			flags.TextVar(&s.options.LogLevel, "log-level", s.options.LogLevel, "lowest `level` logged: debug, info, warn, error")
 			flags.StringVar(&s.options.LogFormat, "log-format", "text", "`form` of the log: text or json")
-			return func(_ context.Context, args []string) error {
+			return func(ctx context.Context, args []string) error {
 				if len(args) > 0 {
 					return fmt.Errorf("unexpected %q", args)
 				}
@@ -85,21 +85,21 @@ func runCommand() command {
 				if err != nil {
 					return err
 				}
-				return runInstance(p, cfg, env, options)
+				// The first signal drains, which is Supervise's to begin and to bound.
+				return runInstance(context.WithoutCancel(ctx), p, cfg, env, options)
 			}
 		},
 	}
 }
 
 // runInstance runs until a signal; a second one ends the process at once.
-func runInstance(p *service.Process, cfg standalone.Config, env *Env, options standalone.Options) error {
-	ctx := env.Context
+func runInstance(ctx context.Context, p *service.Process, cfg standalone.Config, env *Env, options standalone.Options) error {
 	traces, flush, err := service.Tracing(ctx, env.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT"), "millrace")
 	if err != nil {
 		return err
 	}
 	p.Traces = traces
-	err = service.Supervise(p, env.Signals, runDrain, func(ctx context.Context, p *service.Process) error {
+	err = service.Supervise(ctx, p, env.Signals, runDrain, func(ctx context.Context, p *service.Process) error {
 		return standalone.Run(ctx, cfg, p, options)
 	})
 	const grace = 3 * time.Second

@@ -106,6 +106,7 @@ func (s *sender) run(ctx context.Context, in io.Reader) error {
 // stamped is known again by its content.
 func (s *sender) post(ctx context.Context, batch []byte) error {
 	for {
+		//nolint:bodyclose // answer closes it
 		resp, err := s.client.do(ctx, http.MethodPost, "/v1/messages", bytes.NewReader(batch),
 			map[string]string{"Content-Type": "application/x-ndjson"},
 			http.StatusBadRequest, http.StatusTooManyRequests, http.StatusServiceUnavailable)

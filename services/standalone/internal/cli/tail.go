@@ -47,39 +47,49 @@ func tailCommand() command {
 // tail follows until ctx ends, and comes back to where it was when the connection breaks.
 func tail(ctx context.Context, c *client, env *Env, query url.Values, asJSON bool) error {
 	const pause = time.Second
-	last, connected := "", false
-	for {
-		header := map[string]string{"Accept": "text/event-stream"}
-		if last != "" {
-			header["Last-Event-ID"] = last
-		}
-		resp, err := c.do(ctx, "GET", "/v1/live?"+query.Encode(), nil, header)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil && !connected:
-			return err
-		case err == nil:
-			connected = true
-			err = readEvents(resp.Body, func(e event) error {
-				last = orDefault(e.id, last)
-				return printEvent(env.Stdout, e, asJSON)
-			})
-			_ = resp.Body.Close()
-			if errors.Is(err, errOutput) {
-				return err
-			}
-		}
+	t := tailing{client: c, path: "/v1/live?" + query.Encode(), print: func(e event) error { return printEvent(env.Stdout, e, asJSON) }}
+	for ctx.Err() == nil {
+		err := t.connection(ctx)
 		if ctx.Err() != nil {
-			return nil
+			break
+		}
+		if !t.connected || errors.Is(err, errOutput) {
+			return err
 		}
 		_, _ = fmt.Fprintf(env.Stderr, "connection lost (%v), trying again\n", err)
 		select {
 		case <-ctx.Done():
-			return nil
 		case <-time.After(pause):
 		}
 	}
+	return nil //nolint:nilerr // the end of ctx is how a tail ends
+}
+
+// tailing is where a tail is over its connections.
+type tailing struct {
+	client    *client
+	path      string
+	print     func(event) error
+	last      string // id of the last event
+	connected bool   // at least once
+}
+
+// connection follows over one connection until it ends.
+func (t *tailing) connection(ctx context.Context) error {
+	header := map[string]string{"Accept": "text/event-stream"}
+	if t.last != "" {
+		header["Last-Event-ID"] = t.last
+	}
+	resp, err := t.client.do(ctx, "GET", t.path, nil, header)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	t.connected = true
+	return readEvents(resp.Body, func(e event) error {
+		t.last = orDefault(e.id, t.last)
+		return t.print(e)
+	})
 }
 
 // event is one server-sent event.

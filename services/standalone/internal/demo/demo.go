@@ -23,7 +23,7 @@ type Options struct {
 // due and returns. A device whose connection is lost connects again.
 func Run(ctx context.Context, o Options) {
 	if o.Seed == 0 {
-		o.Seed = rand.Uint64()
+		o.Seed = rand.Uint64() //nolint:gosec // a simulation, not a secret
 	}
 	var all sync.WaitGroup
 	for _, d := range fleet(o.Seed) {

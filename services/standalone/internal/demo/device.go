@@ -29,10 +29,10 @@ func fleet(seed uint64) []device {
 		camera("camera-door", chance(4)), camera("camera-yard", chance(5)),
 	}
 	for i, room := range []string{"livingroom", "kitchen", "bedroom"} {
-		devices = append(devices, window(room, chance(10+uint64(i)))) //nolint:gosec // i is small
+		devices = append(devices, window(room, chance(10+uint64(i))))
 	}
 	for i := range 3 {
-		devices = append(devices, thermostat(i+1, chance(20+uint64(i)))) //nolint:gosec // i is small
+		devices = append(devices, thermostat(i+1, chance(20+uint64(i))))
 	}
 	return devices
 }
