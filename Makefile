@@ -25,11 +25,11 @@ run: $(BIN)/millrace-only ## build millrace and run it with a simulated house an
 $(BIN)/millrace-only:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./services/standalone/cmd/millrace
 
-test: build ## every test, the end-to-end ones on the real binaries in bin/ too
-	MILLRACE_BIN=$(CURDIR)/$(BIN) go test -shuffle=on -timeout 20m work
+test: ## every test, the end-to-end ones on real binaries too
+	go test -shuffle=on -timeout 25m work
 
-e2e: build ## the end-to-end tests alone
-	MILLRACE_BIN=$(CURDIR)/$(BIN) go test -count=1 -v -timeout 20m ./test/e2e/...
+e2e: ## the end-to-end tests alone
+	go test -count=1 -v -timeout 25m ./test/e2e/...
 
 race: ## every package's tests under the race detector
 	go test -race -shuffle=on -short -timeout 20m $(addsuffix /...,$(filter-out ./test/e2e,$(MODULES)))
