@@ -16,10 +16,11 @@ func allLimits() []limits {
 
 func messageLimits() []limit {
 	return []limit{
-		{"one message, and one MQTT packet", "ingest.limits.message_bytes", "", "MQTT: the connection ends, with 0x95 in MQTT 5. HTTP: the record is rejected and dead-lettered. At most 768KiB can be set, and the log takes records of up to 512KiB"},
+		{"one message, and one MQTT packet", "ingest.limits.message_bytes", "", "MQTT: the connection ends, with 0x95 in MQTT 5. HTTP: the record is rejected and dead-lettered. At most 448KiB can be set: the log takes a record of 512KiB, and a message has its ids and times beside it"},
 		{"depth of JSON, the outermost brackets included", "ingest.limits.json_depth", "", "the record is rejected and dead-lettered"},
 		{"messages in one body", "pkg/telemetry:DefaultMessagesMax", "", "the rest of the body is rejected as one record"},
 		{"rejected records of one body, each by itself", "pkg/telemetry:RefusedMax", "", "the rest of the body is rejected as one record, unread"},
+		{"what one body may take in the log beyond four times its size", "services/ingest/internal/pipeline:growthFree", "bytes", "the rest of the body is rejected as one record: device, type and properties repeat in every message"},
 		{"device id", "pkg/telemetry:DeviceIDMax", "bytes", "the record is rejected; in a path 400, in an MQTT 5 topic 0x90"},
 		{"channel key", "pkg/telemetry:ChannelKeyMax", "bytes", "the record is rejected"},
 		{"properties of one message", "pkg/telemetry:PropertiesMax", "", "HTTP 400; an MQTT topic with more is unknown (0x90, or a dead letter)"},
@@ -66,6 +67,7 @@ func mqttLimits() []limit {
 		{"pause of a sender over its rate", "services/ingest/internal/mqttedge:pauseMax", "time", "it is read again, and paused again"},
 		{"sessions kept without their client", "ingest.limits.sessions", "", "those gone for longest are forgotten"},
 		{"time that a session is kept without its client", "ingest.mqtt.session_expiry_max", "", "it is forgotten; a client that asks for more is told this"},
+		{"time for a subscription to stand", "services/ingest/internal/mqttedge:subscribeWait", "time", "SUBACK 0x80: try again"},
 		{"topic filters of one session", "ingest.limits.subscriptions", "", "SUBACK 0x97 (3.1.1: 0x80)"},
 		{"QoS 1 messages that a subscriber has not acknowledged", "ingest.limits.subscriber_inflight", "", "the next ones wait; what falls out of its queue it is told as missed"},
 	}
