@@ -42,6 +42,7 @@ func (s *share[Row]) commit(ctx context.Context) error {
 	s.written()
 	now := l.Now()
 	s.nextCommit = now.Add(max(l.CommitEvery, min(commitPauseRatio*took, commitPauseMax)))
+	s.nextSilent = now.Add(silentCommitEvery)
 	if now.Before(s.nextHint) {
 		return nil
 	}

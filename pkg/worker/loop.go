@@ -17,14 +17,15 @@ const (
 	defaultBatchBytes   = 32 << 20
 	defaultDrain        = 10 * time.Second
 
-	prefetchBatches  = 64      // read ahead of the task by one share, at most
-	prefetchBytes    = 4 << 20 // likewise; a larger batch passes alone
-	tickEvery        = time.Second
-	busCommitEvery   = 2 * time.Second  // where the bus keeps the progress; each costs the log a sync for every partition
-	trimHintEvery    = 10 * time.Second // where it only says what may be trimmed
-	commitPauseMax   = 30 * time.Second // however dear a write is
-	commitPauseRatio = 5                // so writing takes a sixth of the time at most
-	panicsMax        = 2                // of one record, then it is a dead letter
+	prefetchBatches   = 64      // read ahead of the task by one share, at most
+	prefetchBytes     = 4 << 20 // likewise; a larger batch passes alone
+	tickEvery         = time.Second
+	busCommitEvery    = 2 * time.Second  // where the bus keeps the progress; each costs the log a sync for every partition
+	trimHintEvery     = 10 * time.Second // where it only says what may be trimmed
+	silentCommitEvery = 2 * time.Second  // of a progress without rows, records or dead letters
+	commitPauseMax    = 30 * time.Second // however dear a write is
+	commitPauseRatio  = 5                // so writing takes a sixth of the time at most
+	panicsMax         = 2                // of one record, then it is a dead letter
 )
 
 // Loop reads topics as one consumer group and gives their records to tasks. Fill it, then call Run once.
@@ -56,7 +57,8 @@ type Loop[Row any] struct {
 
 	// CommitEvery is how long records may gather before they are written; the first after a pause is written at once. 0
 	// writes whenever nothing more is at hand. Where writing is dear the pause grows to five times what the last write
-	// took, up to 30 s. Whatever the pause, a commit comes when BatchRecords or BatchBytes have gathered.
+	// took, up to 30 s. Whatever the pause, a commit comes when BatchRecords or BatchBytes have gathered. What came to no row,
+	// publication or dead letter is committed to the store every 2 s at most.
 	CommitEvery  time.Duration
 	BatchRecords int           // most rows and publications that gather before a commit; 0 means 16384
 	BatchBytes   int           // most bytes of records, which rows may alias, that gather before a commit; 0 means 32 MiB

@@ -34,6 +34,7 @@ type share[Row any] struct {
 	snapshot []byte       // reused by write
 
 	nextCommit time.Time
+	nextSilent time.Time // likewise, where a commit would be silent
 	nextHint   time.Time
 	ticks      int
 
@@ -214,10 +215,10 @@ func (s *share[Row]) loopUntil(ctx, work context.Context) error {
 		case <-alarm.C:
 		}
 		if err == nil && s.dirty {
-			if now := s.loop.Now(); s.due(now) {
+			if wait, now := s.due(s.loop.Now()); now {
 				err = s.commit(work)
-			} else if s.loop.CommitEvery > 0 {
-				alarm.Reset(s.nextCommit.Sub(now))
+			} else if wait > 0 {
+				alarm.Reset(wait)
 			}
 		}
 		if err != nil {
@@ -232,14 +233,26 @@ func (s *share[Row]) full() bool {
 	return len(s.out.Rows)+len(s.out.Publish)+len(s.letters) >= s.loop.BatchRecords || s.bytes >= s.loop.BatchBytes
 }
 
-func (s *share[Row]) due(now time.Time) bool {
+// due says whether what was taken is to be committed now, else how long that may wait; 0 until the next batch comes.
+func (s *share[Row]) due(now time.Time) (wait time.Duration, at bool) {
 	if s.full() {
-		return true
+		return 0, true
 	}
-	if s.loop.CommitEvery <= 0 {
-		return len(s.fetched) == 0
+	from := s.nextCommit
+	if s.loop.Store != nil && s.silent() && s.nextSilent.After(from) {
+		from = s.nextSilent
+	} else if s.loop.CommitEvery <= 0 {
+		return 0, len(s.fetched) == 0
 	}
-	return !now.Before(s.nextCommit)
+	wait = from.Sub(now)
+	return max(wait, 0), wait <= 0
+}
+
+// silent says that a commit would show nothing to anybody: there are no rows, records or dead letters, only a progress and perhaps
+// a state. It may wait, since all that hangs on it is how much is read again after a crash; and where a transaction costs as much
+// with rows as without, a worker that seldom has any would keep the others waiting for nothing.
+func (s *share[Row]) silent() bool {
+	return len(s.out.Rows)+len(s.out.Publish)+len(s.letters) == 0
 }
 
 // tick tells the task the wall clock, refreshes what the metrics say, and commits to the bus what is left to commit.
