@@ -11,6 +11,7 @@ import (
 	"math"
 	"net"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -48,6 +49,7 @@ type Server struct {
 	srv      *server.Server
 	password string
 	unlock   func()
+	own      atomic.Int64 // connections that Connect made and that are not closed
 }
 
 // Embedded starts a server and returns when it is ready. ctx limits the start only. It handles no signals; the caller ends it
@@ -148,8 +150,10 @@ func (s *Server) Addr() string {
 // Connect returns a connection of this process to the server, past the network and Authorize. The caller closes it.
 func (s *Server) Connect() (*nats.Conn, error) {
 	conn, err := nats.Connect("", nats.InProcessServer(s.srv), nats.Name("millrace"), nats.UserInfo(embeddedUser, s.password),
-		nats.ReconnectBufSize(-1), nats.MaxReconnects(-1))
+		nats.ReconnectBufSize(-1), nats.MaxReconnects(-1), nats.ClosedHandler(func(*nats.Conn) { s.own.Add(-1) }))
+	s.own.Add(1)
 	if err != nil {
+		s.own.Add(-1)
 		return nil, fmt.Errorf("connect to the embedded NATS server: %w", err)
 	}
 	return conn, nil

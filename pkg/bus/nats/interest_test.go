@@ -3,16 +3,26 @@ package nats_test
 import (
 	"testing"
 
+	client "github.com/nats-io/nats.go"
+
 	"github.com/millrace/millrace/pkg/bus/nats"
 )
 
 func TestInterestIsThatOfSubscribers(t *testing.T) {
-	server, err := nats.Embedded(t.Context(), nats.EmbeddedConfig{Dir: t.TempDir()})
+	server, err := nats.Embedded(t.Context(), nats.EmbeddedConfig{Dir: t.TempDir(), Addr: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer server.Shutdown()
-	conn, err := server.Connect()
+	own, err := server.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	if server.Interest("live") {
+		t.Error("interest without a client")
+	}
+	conn, err := client.Connect(server.Addr())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,10 +42,17 @@ type partition struct {
 	id      bus.PartitionID
 	stream  string
 	subject string
+	end     atomic.Pointer[streamEnd] // as last seen; nil before
 
 	mu      sync.Mutex
 	unknown []unknownFrame // appends whose outcome nobody knows, oldest first
 	trimmed time.Time      // when it was last full and trimmed for that
+}
+
+// streamEnd is the newest record of a stream, which is known by when it was made.
+type streamEnd struct {
+	made time.Time
+	at   bus.Position
 }
 
 // Open connects and creates or updates what Config asks for: a stream for each partition, and two buckets. It returns an

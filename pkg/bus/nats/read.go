@@ -161,32 +161,39 @@ func (v *view) End(ctx context.Context) (bus.Position, error) {
 	return end, nil
 }
 
+// end asks the server once, and once more where the newest frame is another than at the last call: how many records it has. A
+// sequence keeps its frame as long as the stream lives.
 func (v *view) end(ctx context.Context) (bus.Position, error) {
 	if err := v.log.fault(); err != nil {
 		return bus.Position{}, err
 	}
 	bounded, cause, cancel := v.log.bounded(ctx, requestTimeout)
 	defer cancel()
-	seq, err := v.lastSequence(bounded)
-	if err != nil || seq == 0 {
-		return bus.Position{}, errors.Join(cause(), err)
-	}
 	stream, err := v.log.js.Stream(bounded, v.part.stream)
 	if err != nil {
 		return bus.Position{}, errors.Join(cause(), err)
 	}
+	info := stream.CachedInfo()
+	seq := info.State.LastSeq
+	if seq == 0 {
+		return bus.Position{}, nil
+	}
+	last := streamEnd{made: info.Created, at: bus.Position{Seq: seq}}
+	if known := v.part.end.Load(); known != nil && known.made.Equal(last.made) && known.at.Seq == seq {
+		return known.at, nil
+	}
 	msg, err := stream.GetMsg(bounded, seq)
 	if errors.Is(err, jetstream.ErrMsgNotFound) { // purged: only that it is past everything counts
-		return bus.Position{Seq: seq}, nil
+		return last.at, nil
 	}
 	if err != nil {
 		return bus.Position{}, errors.Join(cause(), err)
 	}
-	recs, err := ParseFrame(nil, msg.Data)
-	if err != nil || len(recs) == 0 {
-		return bus.Position{Seq: seq}, nil // a foreign message is one record
+	if recs, err := ParseFrame(nil, msg.Data); err == nil && len(recs) > 0 { // else a foreign message, which is one record
+		last.at.Index = recs[len(recs)-1].Position.Index
 	}
-	return bus.Position{Seq: seq, Index: recs[len(recs)-1].Position.Index}, nil
+	v.part.end.Store(&last)
+	return last.at, nil
 }
 
 func (v *view) lastSequence(ctx context.Context) (uint64, error) {
