@@ -91,9 +91,24 @@ func (h *Hub) Subscribers() int {
 	return h.taken
 }
 
+// Token returns the token of the place up to which the hub has handed out, the log's end as it knows it; "" until it is ready.
+func (h *Hub) Token() string {
+	select {
+	case <-h.ready:
+	default:
+		return ""
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.at.text(len(Streams()))
+}
+
 // Run reads until ctx ends, and tries again for ever what goes wrong. It returns nil, or an error when the log is closed or does
-// not know a topic. It is called once. When it has returned subscriptions are over.
+// not know a topic. When it has returned subscriptions are over, and calling it again returns ErrClosed.
 func (h *Hub) Run(ctx context.Context) error {
+	if h.over() {
+		return ErrClosed
+	}
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
 	faults := make([]error, len(h.ids))

@@ -233,6 +233,45 @@ func TestEventsArePublishedOnSubjects(t *testing.T) {
 	}
 }
 
+func TestWhoBeginsToListenMissesNothing(t *testing.T) {
+	got := make(chan string, 10)
+	asked := make(chan bool) // each look for listeners waits for the test's answer
+	done := make(chan struct{})
+	f := start(t, func(_ *live.Config, d *live.Deps) {
+		d.Publish = func(_ string, data []byte) error {
+			got <- string(data)
+			return nil
+		}
+		d.Listened = func() bool {
+			select {
+			case listening := <-asked:
+				return listening
+			case <-done:
+				return true
+			}
+		}
+	})
+	t.Cleanup(func() { close(done) })
+	asked <- false
+	f.say(t, "dev1", "n", "before the next look")
+	s := f.follow(t, "?streams=state") // the hub has passed what was said once a later event is here
+	f.say(t, "dev1", "n", "later")
+	if _, ok := s.next(); !ok {
+		t.Fatal("the stream ended")
+	}
+	asked <- true
+	for _, want := range []string{"before the next look", "later"} {
+		select {
+		case event := <-got:
+			if !strings.Contains(event, want) {
+				t.Errorf("published %s, want %q first", event, want)
+			}
+		case <-time.After(patience):
+			t.Fatalf("%q is not published", want)
+		}
+	}
+}
+
 func TestAnAcknowledgementIsAnsweredWithTheAlarm(t *testing.T) {
 	f := start(t, nil)
 	f.fill(t)

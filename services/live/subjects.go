@@ -9,12 +9,18 @@ import (
 )
 
 // publish sends every event onto its NATS subject until ctx ends, as long as somebody listens there. NATS subjects keep
-// nothing: who is not there misses it, and so does everybody while the connection is down.
+// nothing: who is not there misses it, and so does everybody while the connection is down. Whoever begins to listen gets all
+// from then on, and what happened up to a second before.
 func (l *Live) publish(ctx context.Context) {
+	select {
+	case <-l.deps.Feed.Ready():
+	case <-ctx.Done():
+	}
 	last, said := "", ""
 	for ctx.Err() == nil {
-		if !l.listenedTo() {
-			last = "" // who comes later is told what happens from then on
+		// The place is taken before anybody is looked for: whoever comes until the next look misses nothing.
+		if place := l.deps.Feed.Token(); !l.listenedTo() {
+			last = place
 			pause(ctx)
 			continue
 		}
