@@ -6,6 +6,9 @@ import (
 	"fmt"
 )
 
+// ErrRecordTooLarge is wrapped in the refusal of a record beyond Options.RecordBytesMax.
+var ErrRecordTooLarge = errors.New("the message is too large")
+
 var (
 	errUTF8     = errors.New("not valid UTF-8")
 	errUnread   = errors.New("of no format that is known")

@@ -49,6 +49,9 @@ type Options struct {
 	DepthMax int
 	// MessagesMax bounds the messages of one body; the rest of the body is refused as one. 0 is DefaultMessagesMax.
 	MessagesMax int
+	// RecordBytesMax is the size of one record as it stands in the body; a larger one is refused with ErrRecordTooLarge. 0 is
+	// no limit.
+	RecordBytesMax int
 	// TimeField is the name of a member that holds the time, or its path such as "meta.ts". Where a record has it, it goes
 	// before the names that are known anyhow.
 	TimeField string

@@ -110,7 +110,11 @@ func (u *unit) decode(raw []byte) {
 		}
 		from := len(u.out)
 		u.template.Codec = c.Name
-		if err := c.decode(u); err != nil {
+		err := c.decode(u)
+		if most := u.d.opt.RecordBytesMax; err == nil && most > 0 && len(raw) > most { // after decode: a pack's base values count on
+			err = fmt.Errorf("%d bytes, want at most %d: %w", len(raw), most, ErrRecordTooLarge)
+		}
+		if err != nil {
 			u.out = u.out[:from]
 			u.refuse(raw, err)
 			return

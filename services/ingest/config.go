@@ -43,7 +43,7 @@ type HTTP struct {
 
 // Limits each have an answer: HTTP's status, or MQTT 5's reason code.
 type Limits struct {
-	MessageBytes       config.Bytes  `yaml:"message_bytes" doc:"Largest message and MQTT packet. Beyond it: 0x95 and the end of the connection, or the record is rejected."`
+	MessageBytes       config.Bytes  `yaml:"message_bytes" doc:"Largest message and MQTT packet. Beyond it: 0x95 and the end of the connection, or over HTTP the record is rejected (413 if all are)."`
 	BodyBytes          config.Bytes  `yaml:"body_bytes" doc:"Largest HTTP body, as it comes and unpacked. Beyond it: 413."`
 	JSONDepth          int           `yaml:"json_depth" doc:"How deep JSON may be nested. Beyond it: the record is rejected."`
 	MessagesPerSecond  int           `yaml:"messages_per_second" doc:"Messages of one device; 0 is no limit. Beyond it: 429 with Retry-After, 0x97 for QoS 1 and 2 of MQTT 5; for MQTT 3.1.1 and QoS 0, which cannot be told, reading pauses."`
@@ -194,7 +194,7 @@ func (l Limits) check() []error {
 // decoder returns how bodies are read.
 func (c Config) decoder() (telemetry.Options, error) {
 	o := telemetry.Options{
-		DepthMax: c.Limits.JSONDepth, TimeField: c.Formats.TimeField,
+		DepthMax: c.Limits.JSONDepth, RecordBytesMax: int(c.Limits.MessageBytes), TimeField: c.Formats.TimeField,
 		Zone: map[string]*time.Location{}, DecimalComma: map[string]bool{},
 		Clock: telemetry.Clock{MaxSkew: c.Clock.MaxSkew},
 	}

@@ -25,20 +25,20 @@ func TestASmallBodyDoesNotFillTheLog(t *testing.T) {
 		}
 		return b.String() + "}"
 	}
-	for name, deviceType := range map[string]string{
-		"long":                   strings.Repeat("x", 10<<10),
-		"too long for a message": strings.Repeat("x", 270<<10),
+	for _, c := range []struct{ name, deviceType, want string }{
+		{"long", strings.Repeat("x", 10<<10), "together"},
+		{"too long for a message", strings.Repeat("x", 270<<10), "want at most 262144"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
 			r := start(t, setup{})
-			text := body(deviceType)
+			text := body(c.deviceType)
 			res, err := client(t).Post(r.url("/v1/devices/d/messages"), "application/json", strings.NewReader(text))
 			if err != nil {
 				t.Fatal(err)
 			}
 			answer, err := io.ReadAll(res.Body)
 			_ = res.Body.Close()
-			if err != nil || !strings.Contains(string(answer), "together") {
+			if err != nil || !strings.Contains(string(answer), c.want) {
 				t.Errorf("%d %.300s (%v), want to be told what was not taken", res.StatusCode, answer, err)
 			}
 			size := 0

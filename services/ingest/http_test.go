@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/millrace/millrace/pkg/bus"
+	"github.com/millrace/millrace/pkg/telemetry"
 	"github.com/millrace/millrace/services/ingest"
 )
 
@@ -58,7 +60,9 @@ func TestBodiesGetTheirAnswers(t *testing.T) {
 		{"NDJSON", "/v1/messages", one + "\n" + two + "\n", nil, 202, 2, nil, 0},
 		{"good and bad", "/v1/messages", one + "\n" + bad + "\n" + two, nil, 202, 2, []int{1}, 1},
 		{"all bad", "/v1/messages", bad, nil, 400, 0, []int{0}, 1},
-		{"too large for one message", "/v1/messages", big, nil, 400, 0, []int{0}, 1},
+		{"too large for one message", "/v1/messages", big, nil, 413, 0, []int{0}, 1},
+		{"one of them too large", "/v1/messages", `[{"DeviceId":"a","x":1,"y":2},` + big + "," + one + "]", nil, 202, 3, []int{1}, 1},
+		{"too large and bad", "/v1/messages", big + "\n" + bad, nil, 400, 0, []int{0, 1}, 2},
 		{"flat, by path", "/v1/devices/a/messages", `{"x":1,"y":2}`, nil, 202, 2, nil, 0},
 		{"flat, no device", "/v1/messages", `{"x":1}`, nil, 400, 0, []int{0}, 1},
 		{"SenML", "/v1/messages", `[{"bn":"a/","n":"n","v":1}]`, map[string]string{"Content-Type": "application/senml+json"}, 202, 1, nil, 0},
@@ -129,6 +133,18 @@ func TestBodiesGetTheirAnswers(t *testing.T) {
 	}
 }
 
+func TestATooLargeRecordOfABatchIsADeadLetterWithItsOwnBytes(t *testing.T) {
+	r := start(t, setup{cfg: func(c *ingest.Config) { c.Limits.MessageBytes = 1 << 10 }})
+	big := `{"DeviceId":"a","x":"` + strings.Repeat("y", 1<<10) + `"}`
+	if status := r.post("", "/v1/messages", `[{"DeviceId":"a","x":1,"y":2},`+big+`,{"DeviceId":"a","x":3}]`); status != http.StatusAccepted {
+		t.Errorf("HTTP %d, want 202", status)
+	}
+	got := r.letters()
+	if len(got) != 1 || string(got[0].Payload) != big || !strings.Contains(got[0].Reason, "want at most 1024") {
+		t.Errorf("%+v, want the one record that is too large", got)
+	}
+}
+
 func TestHeadersBecomePropertiesAndTheIdOfARetry(t *testing.T) {
 	r := start(t, setup{})
 	for range 2 {
@@ -137,7 +153,7 @@ func TestHeadersBecomePropertiesAndTheIdOfARetry(t *testing.T) {
 			t.Fatal(err)
 		}
 		req.Header.Set("Idempotency-Key", "k1")
-		req.Header.Set("X-Property-Room", "hall")
+		req.Header.Set("X-Property-Room", "hall") // the case of a header's name is nobody's choice
 		res, err := client(t).Do(req)
 		if err != nil {
 			t.Fatal(err)
@@ -148,7 +164,7 @@ func TestHeadersBecomePropertiesAndTheIdOfARetry(t *testing.T) {
 	if len(got) != 2 || got[0].MessageID == "" || got[0].MessageID != got[1].MessageID {
 		t.Fatalf("%+v, want two with one id", got)
 	}
-	if room, _ := got[0].Property("room"); room != "hall" || got[0].Source != "http" {
+	if want := []telemetry.Property{{Key: "room", Value: "hall"}}; !slices.Equal(got[0].Properties, want) || got[0].Source != "http" {
 		t.Errorf("%+v", got[0])
 	}
 }

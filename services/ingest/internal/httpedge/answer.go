@@ -39,12 +39,19 @@ func answerOf(out *pipeline.Outcome) *answer {
 	}
 	if out.Accepted == 0 && len(out.Rejected) > 0 {
 		a.status, a.Error = http.StatusBadRequest, a.Rejected[0].Error
-		foreign := func(r telemetry.Rejected) bool { return !pipeline.Foreign(r.Err) }
-		if !slices.ContainsFunc(out.Rejected, foreign) {
+		switch {
+		case all(out.Rejected, pipeline.Foreign):
 			a.status = http.StatusForbidden
+		case all(out.Rejected, pipeline.TooLarge):
+			a.status = http.StatusRequestEntityTooLarge
 		}
 	}
 	return a
+}
+
+// all reports whether every record was rejected for the reason that is tells.
+func all(rejected []telemetry.Rejected, is func(error) bool) bool {
+	return !slices.ContainsFunc(rejected, func(r telemetry.Rejected) bool { return !is(r.Err) })
 }
 
 func (e *Edge) send(w http.ResponseWriter, a *answer) {

@@ -202,7 +202,8 @@ func (e *Edge) input(r *http.Request, s *permit.Sender) (*telemetry.Input, *fail
 			if len(in.Properties) == telemetry.PropertiesMax {
 				return nil, fault(http.StatusBadRequest, "more than %d properties", telemetry.PropertiesMax)
 			}
-			in.Properties = append(in.Properties, telemetry.Property{Key: key, Value: v})
+			// A header's name comes in any case, so a condition such as properties.site could not rely on it.
+			in.Properties = append(in.Properties, telemetry.Property{Key: strings.ToLower(key), Value: v})
 		}
 	}
 	sortProperties(in.Properties)

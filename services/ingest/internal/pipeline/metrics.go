@@ -91,7 +91,7 @@ func reasonOf(err error) string {
 	switch {
 	case errors.Is(err, telemetry.ErrForeignDevice):
 		return "foreign_device"
-	case errors.Is(err, ErrMessageTooLarge):
+	case TooLarge(err):
 		return "too_large"
 	default:
 		return "malformed"
@@ -100,3 +100,8 @@ func reasonOf(err error) string {
 
 // Foreign reports whether a record was rejected because its sender may not speak for its device.
 func Foreign(err error) bool { return errors.Is(err, telemetry.ErrForeignDevice) }
+
+// TooLarge reports whether a record was rejected because of its size.
+func TooLarge(err error) bool {
+	return errors.Is(err, telemetry.ErrRecordTooLarge) || errors.Is(err, errMessageTooLarge)
+}

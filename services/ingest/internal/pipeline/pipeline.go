@@ -32,8 +32,8 @@ const (
 // arenaKeep is the most memory that a batch keeps for the next one, in bytes.
 const arenaKeep = 1 << 20
 
-// ErrMessageTooLarge is wrapped in the refusal of a record beyond Config.MessageBytesMax.
-var ErrMessageTooLarge = errors.New("the message is too large")
+// errMessageTooLarge is wrapped in the refusal of a message beyond Config.MessageBytesMax.
+var errMessageTooLarge = errors.New("the message is too large")
 
 // Config sizes a Pipeline.
 type Config struct {
@@ -181,7 +181,7 @@ func (b *Batch) messages(in *telemetry.Input, msgs []telemetry.Message, rejected
 	for i, start := 0, len(b.arena); i < len(msgs); i++ {
 		if len(b.arena)-start+letters > room {
 			err := fmt.Errorf("%d messages: those before them take %d bytes together, which is all that one body may: %w",
-				len(msgs)-i, room, ErrMessageTooLarge)
+				len(msgs)-i, room, errMessageTooLarge)
 			return accepted, append(rejected, telemetry.Rejected{Index: i, Payload: in.Body, Err: err})
 		}
 		if err := b.message(&msgs[i]); err != nil {
@@ -240,7 +240,7 @@ func (b *Batch) message(m *telemetry.Message) error {
 	b.arena = telemetry.AppendMessage(b.arena, m)
 	if n := len(b.arena) - at; n > b.p.cfg.MessageBytesMax {
 		b.arena = b.arena[:at]
-		return fmt.Errorf("%d bytes as the log keeps it, want at most %d: %w", n, b.p.cfg.MessageBytesMax, ErrMessageTooLarge)
+		return fmt.Errorf("%d bytes as the log keeps it, want at most %d: %w", n, b.p.cfg.MessageBytesMax, errMessageTooLarge)
 	}
 	b.gather(bus.PartitionOf(m.Tenant, m.DeviceID, len(b.p.ingested)), at)
 	return nil
