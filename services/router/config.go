@@ -3,6 +3,7 @@ package router
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -218,6 +219,22 @@ func checkEndpoints(key string, endpoints []string) []error {
 		errs = append(errs, fmt.Errorf("%s: names %s, want at most one of telemetry, logs and events: a message has one home", key, strings.Join(named, " and ")))
 	}
 	return errs
+}
+
+// ReadReference reads the files of reference data as Run will, and reports every one that Run would stop at. Validate does not
+// look at them: they may lie on another machine.
+func (c Config) ReadReference() error {
+	var errs []error
+	for i, r := range c.Reference {
+		if _, err := reference.Load(r.from()); err != nil {
+			errs = append(errs, fmt.Errorf("router.reference[%d].file: %w", i, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (r Reference) from() reference.Source {
+	return reference.Source{Name: r.Name, File: r.File, Format: r.Format, Key: r.Key, Needs: slices.Collect(maps.Values(r.Set))}
 }
 
 var columnName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)

@@ -1,6 +1,8 @@
 package router_test
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -96,5 +98,27 @@ func TestTheConfigurationIsReadFromAFile(t *testing.T) {
 	err := config.Load(config.Source{File: "millrace.yml", YAML: broken}, &cfg)
 	if want := "millrace.yml:4: router.routes[0].condition: "; err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Fatalf("error %v, want %s", err, want)
+	}
+}
+
+func TestReferenceFilesThatCannotBeReadAreNamedByTheirKey(t *testing.T) {
+	good := filepath.Join(t.TempDir(), "sites.csv")
+	if err := os.WriteFile(good, []byte("device,site\ndev1,berlin\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := router.DefaultConfig()
+	c.Reference = []router.Reference{
+		{Name: "sites", File: good, Key: "device", Set: map[string]string{"properties.site": "site"}},
+		{Name: "gone", File: good + ".csv", Key: "device"},
+		{Name: "other", File: good, Key: "device", Set: map[string]string{"deviceType": "type"}},
+	}
+	err := c.ReadReference()
+	if err == nil {
+		t.Fatal("no fault")
+	}
+	for want, named := range map[string]bool{"router.reference[0]": false, "router.reference[1].file": true, "router.reference[2].file": true} {
+		if strings.Contains(err.Error(), want) != named {
+			t.Errorf("%v: names %s: %v, want %v", err, want, !named, named)
+		}
 	}
 }

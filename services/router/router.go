@@ -126,11 +126,7 @@ func checkTopics(ctx context.Context, topics []string, log bus.Log) error {
 func openReference(cfg Config, m *metrics) ([]*reference.Set, error) {
 	var sets []*reference.Set
 	for _, r := range cfg.Reference {
-		var needs []string
-		for _, column := range r.Set {
-			needs = append(needs, column)
-		}
-		set, err := reference.Open(reference.Source{Name: r.Name, File: r.File, Format: r.Format, Key: r.Key, Needs: needs})
+		set, err := reference.Open(r.from())
 		if err != nil {
 			return nil, err
 		}
