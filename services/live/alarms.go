@@ -1,6 +1,7 @@
 package live
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -78,11 +79,12 @@ func (l *Live) acknowledge(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if c := credential(r.Context()); c != nil {
-		switch { // who it was is the token's word; what the body says comes after it
+		who := cmp.Or(c.Name, c.ID)
+		switch { // who it was is the token's word; what the body says comes before it
 		case wish.By == "":
-			wish.By = c.Name
-		case wish.By != c.Name:
-			wish.By += " (" + c.Name + ")"
+			wish.By = who
+		case wish.By != who:
+			wish.By += " (" + who + ")"
 		}
 	}
 	id := r.PathValue("id")
@@ -122,9 +124,13 @@ func readAcknowledgement(w http.ResponseWriter, r *http.Request) (acknowledgemen
 	return wish, nil
 }
 
-// readBody reads a whole body, or complains that it is too large.
+// readBody reads a whole body, or complains that it is too large. What may take long after that is the answer, and a deadline for
+// reading that passes meanwhile would end the request.
 func readBody(w http.ResponseWriter, r *http.Request, bytesMax int64) ([]byte, error) {
 	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bytesMax))
+	if err == nil {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // not every connection has deadlines
+	}
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, &fault{code: http.StatusRequestEntityTooLarge, text: fmt.Sprintf("the body has more than %d bytes", tooLarge.Limit)}
 	}

@@ -57,7 +57,10 @@ func (l *Live) wrap(rt route) http.Handler {
 	name := rt.method + " " + rt.path
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := l.deps.Now()
-		seen := &recorder{ResponseWriter: w}
+		seen := &recorder{ResponseWriter: w, now: l.deps.Now}
+		if r.ContentLength != 0 { // who serves the handler need not have set a limit
+			_ = http.NewResponseController(w).SetReadDeadline(began.Add(bodyTimeout)) // not every connection has deadlines
+		}
 		h := w.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cache-Control", "no-store")
@@ -80,9 +83,13 @@ func (l *Live) wrap(rt route) http.Handler {
 	})
 }
 
-// recorder remembers how an answer began.
+// answerTimeout is how long an answer in one piece may take on its way, 16 MiB at most. Streams set deadlines of their own.
+const answerTimeout = 2 * time.Minute
+
+// recorder remembers how an answer began, and gives it its time.
 type recorder struct {
 	http.ResponseWriter
+	now   func() time.Time
 	code  int
 	begun bool
 }
@@ -94,6 +101,7 @@ func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 func (r *recorder) WriteHeader(code int) {
 	if !r.begun {
 		r.code, r.begun = code, true
+		_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(r.now().Add(answerTimeout)) // likewise
 	}
 	r.ResponseWriter.WriteHeader(code)
 }

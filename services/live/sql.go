@@ -38,7 +38,6 @@ func (l *Live) sql(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	slow := http.NewResponseController(w)
-	_ = slow.SetReadDeadline(time.Time{}) // the body is read; what may take long is the answer
 	truncated, err := l.deps.Store.Query(r.Context(), q, func(mediaType string) io.Writer {
 		w.Header().Set("Content-Type", mediaType)
 		w.Header().Set("Trailer", truncatedHeader)
