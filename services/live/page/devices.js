@@ -167,7 +167,9 @@ function drawParts(c, d) {
   c.parts.replaceChildren(...(lines.length ? lines.slice(0, 24) : [make("span", { class: "mono" }, JSON.stringify(c.json).slice(0, 160))]));
 }
 
-const nameOf = (o) => String(o.name ?? o.Name ?? o.id ?? o.Id ?? "");
+// textOf writes what a device says of itself, whatever it is: String fails of an object that has a toString of its own.
+const textOf = (v) => (v !== null && typeof v === "object" ? JSON.stringify(v) : String(v));
+const nameOf = (o) => textOf(o.name ?? o.Name ?? o.id ?? o.Id ?? "");
 const stateOf = (o) => o.state ?? o.State ?? o.status ?? o.value;
 
 function collectParts(value, lines, depth) {
@@ -180,11 +182,11 @@ function collectParts(value, lines, depth) {
   const leaves = inner.filter((v) => stateOf(v) !== undefined && !Object.values(v).some(Array.isArray));
   const state = stateOf(value);
   if (state !== undefined) {
-    lines.push(make("span", { class: "part" }, make("b", {}, nameOf(value)), chip(String(state)), ...leaves.map((l) => chip(String(stateOf(l)), nameOf(l)))));
+    lines.push(make("span", { class: "part" }, make("b", {}, nameOf(value)), chip(textOf(state)), ...leaves.map((l) => chip(textOf(stateOf(l)), nameOf(l)))));
     return;
   }
   if (leaves.length > 0 && leaves.length === inner.length) {
-    lines.push(make("span", { class: "part" }, make("b", {}, nameOf(value)), ...leaves.map((l) => chip(String(stateOf(l)), nameOf(l)))));
+    lines.push(make("span", { class: "part" }, make("b", {}, nameOf(value)), ...leaves.map((l) => chip(textOf(stateOf(l)), nameOf(l)))));
     return;
   }
   for (const v of Object.values(value)) collectParts(v, lines, depth + 1);
