@@ -31,7 +31,8 @@ type Mail struct {
 	Now                func() time.Time
 }
 
-// Deliver implements Target. What the server refuses for good (a 5xx to sender, recipients or the mail itself) is a refusal.
+// Deliver implements Target. What the server refuses for good (a 5xx to sender, recipients or the mail itself) is a refusal; of
+// some of the recipients it is one too, but the others have the mail.
 // That the server cannot be reached, has no TLS, or does not let us in is not: it is for an operator to mend.
 func (m *Mail) Deliver(ctx context.Context, a *telemetry.Alarm) error {
 	if m.Timeout > 0 {
@@ -55,9 +56,8 @@ func (m *Mail) Deliver(ctx context.Context, a *telemetry.Alarm) error {
 		return fmt.Errorf("mail server %s: %w", m.Addr, err)
 	}
 	if err := m.send(c, text); err != nil {
-		var answer *textproto.Error
-		if errors.As(err, &answer) && answer.Code >= 500 {
-			return &Refused{fmt.Sprintf("mail server %s: %v", m.Addr, err)}
+		if permanent(err) {
+			return &Refused{fmt.Sprintf("mail server %s: %s", m.Addr, strings.ReplaceAll(err.Error(), "\n", "; "))}
 		}
 		return fmt.Errorf("mail server %s: %w", m.Addr, err)
 	}
@@ -118,10 +118,21 @@ func (m *Mail) send(c *smtp.Client, text []byte) error {
 	if err := c.Mail(m.From.Address); err != nil {
 		return fmt.Errorf("sender %s: %w", m.From.Address, err)
 	}
+	var unknown []error // one recipient who is gone keeps the mail from nobody else
 	for _, to := range m.To {
-		if err := c.Rcpt(to.Address); err != nil {
-			return fmt.Errorf("recipient %s: %w", to.Address, err)
+		err := c.Rcpt(to.Address)
+		if err != nil {
+			err = fmt.Errorf("recipient %s: %w", to.Address, err)
 		}
+		switch {
+		case permanent(err):
+			unknown = append(unknown, err)
+		case err != nil:
+			return err
+		}
+	}
+	if len(unknown) == len(m.To) {
+		return errors.Join(unknown...)
 	}
 	w, err := c.Data()
 	if err != nil {
@@ -133,7 +144,13 @@ func (m *Mail) send(c *smtp.Client, text []byte) error {
 	if err := w.Close(); err != nil {
 		return fmt.Errorf("send the mail: %w", err)
 	}
-	return nil
+	return errors.Join(unknown...)
+}
+
+// permanent says whether a server refuses for good.
+func permanent(err error) bool {
+	var answer *textproto.Error
+	return errors.As(err, &answer) && answer.Code >= 500
 }
 
 // compose writes the mail. Its Message-ID is that of the change, so that a mail program shows a repetition once.

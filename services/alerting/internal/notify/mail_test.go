@@ -2,6 +2,7 @@ package notify_test
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -28,7 +29,7 @@ type post struct {
 	cert  tls.Certificate
 
 	mu      sync.Mutex
-	answers map[string]string // by verb, instead of the good one
+	answers map[string]string // by line or verb, instead of the good one
 	noTLS   bool
 	mails   []string
 	secured bool // the last mail came over TLS
@@ -78,7 +79,7 @@ func (p *post) serve(conn net.Conn) {
 		}
 		verb, rest, _ := strings.Cut(line, " ")
 		p.mu.Lock()
-		answer, noTLS := p.answers[verb], p.noTLS
+		answer, noTLS := cmp.Or(p.answers[line], p.answers[verb]), p.noTLS
 		p.mu.Unlock()
 		if answer != "" {
 			_ = c.PrintfLine("%s", answer)
@@ -175,6 +176,20 @@ func TestWhatAMailServersAnswerMeans(t *testing.T) {
 				t.Errorf("%v, refused for good: want %t", err, c.refused)
 			}
 		})
+	}
+}
+
+func TestOneRecipientWhoIsGoneKeepsTheMailFromNobodyElse(t *testing.T) {
+	p := newPost(t)
+	p.answers["RCPT TO:<ops@example.com>"] = "550 nobody here"
+	a := alarm()
+	err := p.mail().Deliver(t.Context(), &a)
+	var never *notify.Refused
+	if !errors.As(err, &never) || !strings.Contains(err.Error(), "recipient ops@example.com: 550") || strings.Contains(err.Error(), "joerg") {
+		t.Errorf("%v, want a refusal that names the recipient", err)
+	}
+	if len(p.mails) != 1 {
+		t.Errorf("%d mails, want that of the other recipient", len(p.mails))
 	}
 }
 
