@@ -13,7 +13,7 @@ import (
 const (
 	roundsMax     = 8               // of catching up before the subscriber joins and its queue has to bear the rest
 	readsMax      = 3               // of one range, when reading breaks
-	trimmedWait   = 2 * time.Second // without a record where there should be one: it was trimmed
+	trimmedWait   = 5 * time.Second // without a record where there should be one: it was trimmed. Longer than a busy disk makes a reader wait.
 	pastEventsMax = 512             // in one delivery
 )
 
@@ -157,11 +157,11 @@ func (r *reading) run(ctx context.Context, k int, end bus.Position) error {
 		if err != nil {
 			return err
 		}
-		patience.Stop() // a slow subscriber may take its time
+		inTime := patience.Stop() // a slow subscriber may take its time
 		if err := r.deliver(ctx, k, batch.Records, end); err != nil {
 			return err
 		}
-		if r.at[k].Compare(end) >= 0 {
+		if r.at[k].Compare(end) >= 0 || !inTime { // what came at the last moment says that there is more
 			return nil
 		}
 		patience.Reset(trimmedWait)
