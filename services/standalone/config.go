@@ -3,6 +3,7 @@ package standalone
 import (
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -46,8 +47,9 @@ type Config struct {
 
 // HTTPConfig is the one HTTP listener of millrace run.
 type HTTPConfig struct {
-	Addr string     `yaml:"addr" doc:"host:port to listen on."`
-	TLS  listen.TLS `yaml:"tls" doc:"The listener's certificate; without one it speaks plain HTTP."`
+	Addr  string     `yaml:"addr" doc:"host:port to listen on."`
+	Hosts []string   `yaml:"hosts" doc:"Names by which the listener may be asked for, beside localhost and its addresses, where it is on loopback and asks for no keys: such as that of a proxy on this machine. Any other is answered 421, since a page of another site may let its name lead here."`
+	TLS   listen.TLS `yaml:"tls" doc:"The listener's certificate; without one it speaks plain HTTP."`
 }
 
 // DuckDBConfig is what the embedded engine may use.
@@ -82,6 +84,11 @@ func DefaultConfig() Config {
 	}
 }
 
+const (
+	memoryMin = 16 << 20 // below it neither the engine nor history gets anywhere
+	countMax  = 1024     // of threads, and of queries at once
+)
+
 // Validate reports every fault by its key.
 func (c *Config) Validate() error {
 	var errs []error
@@ -91,8 +98,11 @@ func (c *Config) Validate() error {
 	if c.Tenant == "" {
 		errs = append(errs, errors.New("tenant: it is empty, want a name"))
 	}
-	if c.HTTP.Addr == "" {
-		errs = append(errs, errors.New("http.addr: it is empty, want host:port"))
+	if _, _, err := net.SplitHostPort(c.HTTP.Addr); err != nil {
+		errs = append(errs, fmt.Errorf("http.addr: %q, want host:port", c.HTTP.Addr))
+	}
+	if _, _, err := net.SplitHostPort(c.Bus.Listen); err != nil && c.Bus.Listen != "" {
+		errs = append(errs, fmt.Errorf("bus.listen: %q, want host:port, or nothing for nobody", c.Bus.Listen))
 	}
 	for i, w := range c.Workers {
 		if !slices.Contains(Workers(), w) {
@@ -102,7 +112,43 @@ func (c *Config) Validate() error {
 	if c.History.DiskWarn < 0 || c.History.DiskWarn > 1 {
 		errs = append(errs, fmt.Errorf("history.disk_warn: %v, want 0 to 1", c.History.DiskWarn))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.checkStores()...)...)
+}
+
+// checkStores reports amounts that mean nothing. 0 is each one's default, or none where its doc says so.
+func (c *Config) checkStores() []error {
+	var errs []error
+	for _, d := range []struct {
+		key string
+		d   time.Duration
+	}{
+		{"history.retention", c.History.Retention},
+		{"history.segment_age", c.History.SegmentAge},
+		{"history.merge_delay", c.History.MergeDelay},
+		{"duckdb.logs_for", c.DuckDB.LogsFor},
+		{"duckdb.dead_letters_for", c.DuckDB.LettersFor},
+	} {
+		if d.d < 0 {
+			errs = append(errs, fmt.Errorf("%s: %v, want 0s or more", d.key, d.d))
+		}
+	}
+	for _, n := range []struct {
+		key string
+		n   int
+	}{{"duckdb.threads", c.DuckDB.Threads}, {"duckdb.queries", c.DuckDB.Queries}} {
+		if n.n < 0 || n.n > countMax {
+			errs = append(errs, fmt.Errorf("%s: %d, want 0 to %d", n.key, n.n, countMax))
+		}
+	}
+	for _, m := range []struct {
+		key string
+		b   config.Bytes
+	}{{"duckdb.memory", c.DuckDB.Memory}, {"history.memory", c.History.Memory}} {
+		if m.b < memoryMin {
+			errs = append(errs, fmt.Errorf("%s: %v, want at least %v", m.key, m.b, config.Bytes(memoryMin)))
+		}
+	}
+	return errs
 }
 
 // Workers returns the names of all workers, in the order of a message's way.

@@ -130,17 +130,32 @@ func (p *plant) status(f *front, started time.Time) live.Status {
 	return s
 }
 
-// handler is everything on the one HTTP listener.
+// handler is everything on the one HTTP listener. Whether the process lives is told under any name.
 func (p *plant) handler(addr net.Addr, f *front) http.Handler {
-	mux := http.NewServeMux()
 	own := p.process.Handler(addr)
+	rest := p.named(addr, p.routes(own, f))
+	mux := http.NewServeMux()
 	mux.Handle("/healthz", own)
 	mux.Handle("/readyz", own)
+	mux.Handle("/", rest)
+	return mux
+}
+
+// named keeps out the pages of other sites, where nothing but the listener's address does.
+func (p *plant) named(addr net.Addr, next http.Handler) http.Handler {
+	if p.keys != nil || !access.Loopback(addr.String()) {
+		return next
+	}
+	return access.OwnNames(p.cfg.HTTP.Hosts, next)
+}
+
+func (p *plant) routes(own http.Handler, f *front) http.Handler {
+	mux := http.NewServeMux()
 	mux.Handle("/metrics", p.guarded(own))
 	mux.Handle("/debug/pprof/", p.guarded(own))
 	if f.edge != nil {
 		posts := f.posts.wrap(f.edge.Handler())
-		mux.Handle("POST /v1/messages", posts)
+		mux.Handle("/v1/messages", posts) // of any method, so that it says which one it takes
 		mux.Handle("POST /v1/devices/{device}/messages", posts)
 	}
 	if f.live != nil {
