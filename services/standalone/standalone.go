@@ -60,6 +60,7 @@ func (c *Config) gates() []string {
 }
 
 func (p *plant) run(ctx, life context.Context, o Options) error {
+	Endpoints{}.remove(p.cfg.Data) // of an instance that was killed: who waits for the file waits for this one
 	f, err := p.newFront(life)
 	if err != nil {
 		return err
@@ -70,7 +71,7 @@ func (p *plant) run(ctx, life context.Context, o Options) error {
 	}
 	working, stopWorkers := context.WithCancel(life)
 	defer stopWorkers()
-	workers := &group{log: p.log}
+	workers := &group{log: p.log, now: p.process.Now}
 	units := append(p.readers(), unit{"feed", p.feed.Run})
 	if f.live != nil {
 		units = append(units, unit{"live", f.live.Run})

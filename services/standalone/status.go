@@ -64,7 +64,7 @@ func (p *plant) showStatus(ctx context.Context, o Options) {
 		case <-tick.C:
 		}
 		taken, now := p.taken(), p.process.Now()
-		line := statusLine(float64(taken-before)/now.Sub(at).Seconds(), p.loops.Statuses(), p.raisedAlarms(ctx))
+		line := statusLine(rate(before, taken, now.Sub(at)), p.loops.Statuses(), p.raisedAlarms(ctx))
 		before, at = taken, now
 		if o.Terminal {
 			_, _ = fmt.Fprintf(o.Out, "\r\x1b[K%s", line)
@@ -72,6 +72,14 @@ func (p *plant) showStatus(ctx context.Context, o Options) {
 			_, _ = fmt.Fprintln(o.Out, line)
 		}
 	}
+}
+
+// rate is per second; a router that was started again counts from 0.
+func rate(before, after uint64, within time.Duration) float64 {
+	if after < before {
+		before = 0
+	}
+	return float64(after-before) / max(within.Seconds(), 1e-3)
 }
 
 // taken returns how many messages the router has taken, which is what the edge accepted, a moment later.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -20,8 +21,14 @@ type unit struct {
 // the others never notice.
 type group struct {
 	log *slog.Logger
+	now func() time.Time
 	all sync.WaitGroup
 }
+
+const (
+	pauseMax = 30 * time.Second
+	steady   = 5 * time.Minute // who has run for so long is started again as soon as one that fails for the first time
+)
 
 func (g *group) start(ctx context.Context, units []unit) {
 	for _, u := range units {
@@ -32,15 +39,18 @@ func (g *group) start(ctx context.Context, units []unit) {
 func (g *group) wait() { g.all.Wait() }
 
 func (g *group) keep(ctx context.Context, u unit) {
-	const pauseMax = 30 * time.Second
 	pause := backoff.NewExponentialBackOff(backoff.WithMaxElapsedTime(0), backoff.WithMaxInterval(pauseMax))
 	for {
+		began := g.now()
 		err := safely(ctx, u)
 		if ctx.Err() != nil {
 			if err != nil {
 				g.log.Error("worker did not finish what it had in hand; the log keeps it", "worker", u.name, "error", err)
 			}
 			return
+		}
+		if g.now().Sub(began) >= steady {
+			pause.Reset()
 		}
 		wait := pause.NextBackOff()
 		g.log.Error("worker ended, starting it again", "worker", u.name, "error", err, "in", wait.Round(time.Millisecond))
@@ -56,7 +66,7 @@ func (g *group) keep(ctx context.Context, u unit) {
 func safely(ctx context.Context, u unit) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
 	return u.run(ctx)
