@@ -54,6 +54,25 @@ func TestAConnectionThatDoesNotConnectIsClosed(t *testing.T) {
 	}
 }
 
+func TestAnotherVersionOfMQTTIsToldSo(t *testing.T) {
+	r := start(t, setup{})
+	for name, connect := range map[string]string{
+		"3.1": "\x10\x0e\x00\x06MQIsdp\x03\x02\x00\x0a\x00\x00", "6": "\x10\x0c\x00\x04MQTT\x06\x02\x00\x0a\x00\x00",
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := r.raw(mqtt.Version311)
+			w.t = t
+			w.send([]byte(connect), nil)
+			p := w.next()
+			answer, err := mqtt.ParseConnack(p.Body, mqtt.Version311)
+			if err != nil || p.Type != mqtt.TypeConnack || answer.Reason != mqtt.ReasonUnsupportedVersion {
+				t.Errorf("%v %+v (%v), want CONNACK with code 1", p.Type, answer, err)
+			}
+			w.closed()
+		})
+	}
+}
+
 func TestASessionIsKeptAsLongAsAsked(t *testing.T) {
 	r := start(t, setup{})
 	m := mqtt.Connect{ClientID: "c"}

@@ -25,6 +25,9 @@ func (c *conn) handshake(hard context.Context) bool {
 	stop := context.AfterFunc(ctx, func() { _ = c.socket.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	m, err := c.readConnect(ctx)
+	if fault, ok := errors.AsType[*mqtt.Error](err); ok && fault.Code == mqtt.ReasonUnsupportedVersion {
+		m.Version = mqtt.Version311 // code 1 is what clients of MQTT 3.1 understand as well
+	}
 	if err != nil && (m == nil || m.Version == 0) {
 		c.edge.metrics.connects.WithLabelValues("no_connect").Inc()
 		return false
