@@ -2,6 +2,7 @@ package standalone_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/millrace/millrace/pkg/config"
+	"github.com/millrace/millrace/pkg/rules"
 	"github.com/millrace/millrace/services/standalone"
 )
 
@@ -63,7 +65,18 @@ func TestDocsConfiguration(t *testing.T) {
 	if err := config.Markdown(page, config.Describe(standalone.DefaultConfig())...); err != nil {
 		t.Fatal(err)
 	}
+	conditions(page)
 	wantPage(t, "configuration.md", page.Bytes())
+}
+
+// conditions writes what the conditions of routes and of rules on messages may look at.
+func conditions(page *bytes.Buffer) {
+	page.WriteString("\n## Conditions\n\nA condition of a route, or of a rule on messages, is a CEL expression over these:\n\n" +
+		"| variable | type | what it is |\n|---|---|---|\n")
+	for _, v := range rules.MessageVariables() {
+		fmt.Fprintf(page, "| `%s` | `%s` | %s |\n", v.Name, v.Type, strings.NewReplacer("<", `\<`, "|", `\|`).Replace(v.Doc))
+	}
+	page.WriteString("\nA member or property that a message does not have is an error where it is used: `has(json.state) && json.state == \"open\"` asks first.\n")
 }
 
 // TestDocsHaveNoKeyWithoutMeaning looks for keys that the page cannot explain.
