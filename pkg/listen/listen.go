@@ -81,8 +81,11 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if err == nil && c.pair != nil && info.ModTime().Equal(c.written) {
 		return c.pair, nil
 	}
-	pair, pairErr := tls.LoadX509KeyPair(c.Cert, c.Key)
-	if err = errors.Join(err, pairErr); err != nil {
+	var pair tls.Certificate
+	if err == nil {
+		pair, err = tls.LoadX509KeyPair(c.Cert, c.Key)
+	}
+	if err != nil {
 		if c.pair != nil {
 			return c.pair, nil // a renewal that is half written: the old certificate still holds
 		}
