@@ -98,7 +98,8 @@ func TestADrainLeavesEverythingInTheTables(t *testing.T) {
 		t.Errorf("endpoints.json of an instance that ended: %v", err)
 	}
 	at, stop = run(t, cfg)
-	if _, answer := post(t, at.HTTP+"/v1/sql", "SELECT count(*) FROM device_messages WHERE device_id = 'dev1'"); !strings.Contains(answer, "[100]") {
+	const query = "SELECT count(*) FROM device_messages WHERE device_id = 'dev1'"
+	if _, answer := post(t, at.HTTP+"/v1/sql", query); !strings.Contains(answer, "[100]") {
 		t.Errorf("after a drain and a start: %s, want 100", answer)
 	}
 	if err := stop(); err != nil {

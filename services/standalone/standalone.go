@@ -11,6 +11,7 @@ import (
 
 	"github.com/millrace/millrace/pkg/listen"
 	"github.com/millrace/millrace/pkg/service"
+	"github.com/millrace/millrace/pkg/worker"
 	"github.com/millrace/millrace/services/standalone/internal/demo"
 )
 
@@ -27,6 +28,7 @@ const (
 	postsDrain  = 5 * time.Second
 	httpDrain   = 2 * time.Second // of streams: they come back by themselves
 	settleMax   = 5 * time.Second
+	settleQuiet = 200 * time.Millisecond // nobody has taken anything
 	settleEvery = 20 * time.Millisecond
 )
 
@@ -172,18 +174,22 @@ func (p *plant) endpoints(ln net.Listener, f *front) Endpoints {
 	return at
 }
 
-// settle waits until nothing on the log is unread by this process's workers, or for a while at most.
+// settle waits until nothing on the log is unread by this process's workers, or for a while at most. What a worker knows of the
+// log's end may be seconds old, so they must also have taken nothing for a moment.
 func (p *plant) settle(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, settleMax)
 	defer cancel()
 	tick := time.NewTicker(settleEvery)
 	defer tick.Stop()
+	var before uint64
+	since := p.process.Now()
 	for {
-		behind := false
-		for _, s := range p.loops.Statuses() {
-			behind = behind || (s.Shares > 0 && s.LagSeconds > 0)
+		records, behind := reading(p.loops.Statuses())
+		now := p.process.Now()
+		if behind || records != before {
+			before, since = records, now
 		}
-		if !behind {
+		if now.Sub(since) >= settleQuiet {
 			return
 		}
 		select {
@@ -192,4 +198,13 @@ func (p *plant) settle(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// reading returns how many records the workers have taken, and whether they know of more.
+func reading(workers []worker.Status) (records uint64, behind bool) {
+	for _, w := range workers {
+		records += w.Records
+		behind = behind || (w.Shares > 0 && w.LagSeconds > 0)
+	}
+	return records, behind
 }

@@ -74,3 +74,15 @@ func TestTheGreetingShowsCommandsThatWork(t *testing.T) {
 		t.Errorf("without an edge nobody sends over MQTT:\n%s", without)
 	}
 }
+
+func TestWhenWorkersHaveReadEverything(t *testing.T) {
+	records, behind := reading([]worker.Status{
+		{Worker: "router", Shares: 4, Records: 7}, {Worker: "aggregator", Records: 2, LagSeconds: 3}, // a standby's lag is another's
+	})
+	if records != 9 || behind {
+		t.Errorf("%d records, behind %t; want 9 and not", records, behind)
+	}
+	if _, behind := reading([]worker.Status{{Worker: "router", Shares: 1, LagSeconds: 0.001}}); !behind {
+		t.Error("a worker with something unread counts as done")
+	}
+}
