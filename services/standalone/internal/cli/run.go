@@ -77,9 +77,13 @@ func runCommand() command {
 			s.options.LogLevel = slog.LevelWarn
 			flags.TextVar(&s.options.LogLevel, "log-level", s.options.LogLevel, "lowest `level` logged: debug, info, warn, error")
 			flags.StringVar(&s.options.LogFormat, "log-format", "text", "`form` of the log: text or json")
+			err := fromEnvironment(flags, env, "log-level", "log-format")
 			return func(ctx context.Context, args []string) error {
-				if len(args) > 0 {
-					return fmt.Errorf("unexpected %q", args)
+				if err != nil {
+					return err
+				}
+				if err := noArguments(args); err != nil {
+					return err
 				}
 				p, cfg, err := s.load()
 				if err != nil {
@@ -90,6 +94,27 @@ func runCommand() command {
 			}
 		},
 	}
+}
+
+// fromEnvironment sets flags by the variables of their names, such as MILLRACE_LOG_LEVEL; the command line wins.
+func fromEnvironment(flags *flag.FlagSet, env *Env, names ...string) error {
+	for _, name := range names {
+		variable := "MILLRACE_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+		if value := env.Getenv(variable); value != "" {
+			if err := flags.Set(name, value); err != nil {
+				return fmt.Errorf("%s=%q: %w", variable, value, err)
+			}
+		}
+	}
+	return nil
+}
+
+// noArguments refuses what would be ignored: a file without --config, above all.
+func noArguments(args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("unexpected %q: a configuration file is given with --config", args)
+	}
+	return nil
 }
 
 // runInstance runs until a signal; a second one ends the process at once.
@@ -121,7 +146,10 @@ func checkCommand() command {
 		setup: func(flags *flag.FlagSet, env *Env) func(context.Context, []string) error {
 			s := configFlags(flags, env)
 			show := flags.Bool("show", false, "print the whole configuration that is in force, with each key's meaning")
-			return func(context.Context, []string) error {
+			return func(_ context.Context, args []string) error {
+				if err := noArguments(args); err != nil {
+					return err
+				}
 				_, cfg, err := s.load()
 				if faults, ok := errors.AsType[config.Faults](err); ok {
 					_, _ = fmt.Fprintln(env.Stderr, faults)
@@ -132,6 +160,9 @@ func checkCommand() command {
 				}
 				if *show {
 					_, err = fmt.Fprint(env.Stdout, config.Example(cfg))
+					return err
+				}
+				if err := cfg.Router.ReadReference(); err != nil {
 					return err
 				}
 				_, err = fmt.Fprintln(env.Stdout, "The configuration is good.")

@@ -56,8 +56,8 @@ type sender struct {
 	batchLines int
 	started    time.Time
 
-	line     int // number of the last line read, from 1
-	first    int // number of the batch's first line
+	line     int   // number of the last line read, from 1
+	lines    []int // numbers of the batch's lines; empty ones are not sent
 	accepted int
 	rejected int
 	shown    time.Time
@@ -66,7 +66,6 @@ type sender struct {
 func (s *sender) run(ctx context.Context, in io.Reader) error {
 	lines := bufio.NewReaderSize(in, 1<<20)
 	var batch bytes.Buffer
-	count := 0
 	for {
 		line, err := lines.ReadBytes('\n')
 		if err != nil && !errors.Is(err, io.EOF) {
@@ -77,19 +76,16 @@ func (s *sender) run(ctx context.Context, in io.Reader) error {
 			s.line++
 		}
 		if line = bytes.TrimSpace(line); len(line) > 0 {
-			if count == 0 {
-				s.first = s.line
-			}
 			batch.Write(line)
 			batch.WriteByte('\n')
-			count++
+			s.lines = append(s.lines, s.line)
 		}
-		if count > 0 && (atEnd || count >= s.batchLines || batch.Len() >= batchBytes) {
+		if len(s.lines) > 0 && (atEnd || len(s.lines) >= s.batchLines || batch.Len() >= batchBytes) {
 			if err := s.post(ctx, batch.Bytes()); err != nil {
-				return fmt.Errorf("lines %d to %d: %w (%d accepted before)", s.first, s.line, err, s.accepted)
+				return fmt.Errorf("lines %d to %d: %w (%d accepted before)", s.lines[0], s.line, err, s.accepted)
 			}
 			batch.Reset()
-			count = 0
+			s.lines = s.lines[:0]
 			s.progress(false)
 		}
 		if atEnd {
@@ -152,9 +148,17 @@ func (s *sender) answer(resp *http.Response) (wait time.Duration, err error) {
 	s.accepted += got.Accepted
 	s.rejected += len(got.Rejected)
 	for _, r := range got.Rejected {
-		_, _ = fmt.Fprintf(s.env.Stderr, "line %d rejected: %s\n", s.first+r.Index, r.Error)
+		_, _ = fmt.Fprintf(s.env.Stderr, "line %d rejected: %s\n", s.numberOf(r.Index), r.Error)
 	}
 	return 0, nil
+}
+
+// numberOf returns the number of a line of the batch in what was read.
+func (s *sender) numberOf(index int) int {
+	if index < 0 || index >= len(s.lines) {
+		return s.line // the server counts otherwise: a line held more than one message
+	}
+	return s.lines[index]
 }
 
 // progress shows the count, in place on a terminal, at the end elsewhere.

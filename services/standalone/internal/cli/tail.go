@@ -88,6 +88,9 @@ func (t *tailing) connection(ctx context.Context) error {
 	t.connected = true
 	return readEvents(resp.Body, func(e event) error {
 		t.last = orDefault(e.id, t.last)
+		if len(e.data) == 0 {
+			return nil
+		}
 		return t.print(e)
 	})
 }
@@ -98,7 +101,8 @@ type event struct {
 	data     []byte
 }
 
-// readEvents reads a stream of server-sent events (WHATWG HTML, section 9.2) until it ends.
+// readEvents reads a stream of server-sent events (WHATWG HTML, section 9.2) until it ends. An id without data is no event, but
+// the place to come back to all the same.
 func readEvents(r io.Reader, each func(event) error) error {
 	const lineMax = 4 << 20
 	lines := bufio.NewScanner(r)
@@ -109,7 +113,7 @@ func readEvents(r io.Reader, each func(event) error) error {
 		value = strings.TrimPrefix(value, " ")
 		switch {
 		case lines.Text() == "":
-			if len(e.data) > 0 {
+			if len(e.data) > 0 || e.id != "" {
 				if err := each(e); err != nil {
 					return err
 				}

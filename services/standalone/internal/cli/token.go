@@ -23,8 +23,8 @@ func tokenCommand() command {
 			"millrace token list\nmillrace token revoke 3f2a9c0d1e4b",
 		setup: func(flags *flag.FlagSet, env *Env) func(context.Context, []string) error {
 			t := tokens{env: env}
-			flags.StringVar(&t.file, "file", "", "access `file` (default DATA/access.json)")
-			data := flags.String("data", "data", "data `directory` of the instance")
+			flags.StringVar(&t.file, "file", env.Getenv("MILLRACE_ACCESS_FILE"), "access `file` (default DATA/access.json)")
+			data := flags.String("data", orDefault(env.Getenv("MILLRACE_DATA"), "data"), "data `directory` of the instance")
 			flags.StringVar(&t.request.Name, "name", "", "a `name` for people")
 			flags.StringVar(&t.request.Device, "device", "", "make the key of this `device`")
 			actsFor := flags.String("acts-for", "", "comma-separated `globs` of devices for which it may speak as well")
