@@ -17,7 +17,7 @@ import (
 
 // TLS says with which certificate a listener proves itself. The zero TLS is none.
 type TLS struct {
-	Cert     string `yaml:"cert" doc:"File of the certificate chain in PEM; read again when it changes."`
+	Cert     string `yaml:"cert" doc:"File of the certificate chain in PEM; read again within a minute of a change."`
 	Key      string `yaml:"key" doc:"File of the certificate's key in PEM."`
 	ClientCA string `yaml:"client_ca" doc:"File of the CAs whose client certificates are asked for; empty asks for none."`
 }
