@@ -234,7 +234,7 @@ func (s *share[Row]) full() bool {
 }
 
 // due says whether what was taken is to be committed now, else how long that may wait; 0 until the next batch comes.
-func (s *share[Row]) due(now time.Time) (wait time.Duration, at bool) {
+func (s *share[Row]) due(at time.Time) (wait time.Duration, now bool) {
 	if s.full() {
 		return 0, true
 	}
@@ -244,7 +244,7 @@ func (s *share[Row]) due(now time.Time) (wait time.Duration, at bool) {
 	} else if s.loop.CommitEvery <= 0 {
 		return 0, len(s.fetched) == 0
 	}
-	wait = from.Sub(now)
+	wait = from.Sub(at)
 	return max(wait, 0), wait <= 0
 }
 
