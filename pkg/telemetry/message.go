@@ -89,6 +89,8 @@ type Message struct {
 	Codec      string     // name of the codec that read the body
 	Properties []Property // application properties, in the order in which they came
 	Attributes []byte     // JSON object of the body's fields that the format knows no place for; nil where none
+
+	Record int // index of the record of its body that it came from; known to the edge alone, not on the bus
 }
 
 // Reset makes m the zero message again and keeps the capacity of Properties.

@@ -137,6 +137,7 @@ func (u *unit) finish(from int) {
 	got := u.out[from:]
 	for i := range got {
 		m := &got[i]
+		m.Record = u.index
 		rule := u.d.opt.Clock.Stamp(m)
 		switch rule {
 		case ClockAhead:

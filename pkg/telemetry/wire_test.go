@@ -61,7 +61,7 @@ func TestAMessageComesBackAsItWasWritten(t *testing.T) {
 func TestEveryFieldOfTheMessageIsInTheTest(t *testing.T) {
 	v := reflect.ValueOf(everything())
 	for i := range v.NumField() {
-		if v.Field(i).IsZero() {
+		if name := v.Type().Field(i).Name; name != "Record" && v.Field(i).IsZero() { // Record is not on the bus
 			t.Errorf("%s is at its zero value: no test would see it lost", v.Type().Field(i).Name)
 		}
 	}

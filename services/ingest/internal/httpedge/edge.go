@@ -138,7 +138,7 @@ func (e *Edge) take(w http.ResponseWriter, r *http.Request) (*answer, *failure) 
 		b.Submit(r.Context(), nil) // it is empty: nothing was gathered
 		return nil, &failure{http.StatusTooManyRequests, "too many messages of this device", out.Wait}
 	}
-	t := &ticket{count: e.deps.Counters, left: out.Records(), done: make(chan struct{})}
+	t := &ticket{count: e.deps.Counters, left: out.Gathered(), done: make(chan struct{})}
 	if t.left == 0 {
 		close(t.done)
 	}

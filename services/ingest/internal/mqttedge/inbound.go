@@ -138,7 +138,7 @@ func (c *conn) publish(hard context.Context, r *route, answer *receipt) bool {
 	if out.Wait > c.pause && !told {
 		c.pause = out.Wait
 	}
-	answer.pending = uint32(out.Records()) //nolint:gosec // bounded by the decoder
+	answer.pending = uint32(out.Gathered()) //nolint:gosec // bounded by the decoder
 	if told && out.Accepted == 0 && len(out.Rejected) > 0 {
 		answer.reason = reasonOf(&out)
 	}

@@ -108,16 +108,17 @@ func (p *Pipeline) Batch(c *Counters) *Batch {
 
 // Outcome is what became of one input.
 type Outcome struct {
-	Accepted int
-	Rejected []telemetry.Rejected // aliases the body; each is a dead letter
+	Accepted int                  // records of which at least one message was taken
+	Messages int                  // that were taken
+	Rejected []telemetry.Rejected // records; aliases the body; each is a dead letter
 	// Wait is how long the sender should pause: its device is over its rate. Over says that for this reason nothing of the
 	// input was gathered, not even what is malformed.
 	Wait time.Duration
 	Over bool
 }
 
-// Records returns how many records were gathered for the input.
-func (o *Outcome) Records() int { return o.Accepted + len(o.Rejected) }
+// Gathered returns how many messages and dead letters were gathered for the input.
+func (o *Outcome) Gathered() int { return o.Messages + len(o.Rejected) }
 
 // Batch gathers the records of some inputs and submits them together. One goroutine. Bodies must stay as they are until the
 // input was taken, no longer.
@@ -163,35 +164,40 @@ func (b *Batch) Take(in *telemetry.Input, forced bool) Outcome {
 		b.inputs++
 		return out
 	}
-	out.Accepted, out.Rejected = b.messages(in, msgs, rejected)
+	out.Rejected = rejected
+	b.messages(in, msgs, &out)
 	for i := range out.Rejected {
 		r := &out.Rejected[i]
 		b.count.Refuse(reasonOf(r.Err), 1)
 		b.letter(in, r.Payload, r.Err.Error())
 	}
-	b.accepted += out.Accepted
+	b.accepted += out.Messages
 	b.inputs++
 	return out
 }
 
-// messages gathers msgs as far as there is room for them, and returns how many, and rejected with those that were not.
-func (b *Batch) messages(in *telemetry.Input, msgs []telemetry.Message, rejected []telemetry.Rejected) (int, []telemetry.Rejected) {
-	accepted, letters := 0, 0
+// messages gathers msgs as far as there is room for them; those that find none are rejected.
+func (b *Batch) messages(in *telemetry.Input, msgs []telemetry.Message, out *Outcome) {
+	letters, newest := 0, -1
 	room := growthFree + growthTimes*len(in.Body)
 	for i, start := 0, len(b.arena); i < len(msgs); i++ {
+		m := &msgs[i]
 		if len(b.arena)-start+letters > room {
 			err := fmt.Errorf("%d messages: those before them take %d bytes together, which is all that one body may: %w",
 				len(msgs)-i, room, errMessageTooLarge)
-			return accepted, append(rejected, telemetry.Rejected{Index: i, Payload: in.Body, Err: err})
+			out.Rejected = append(out.Rejected, telemetry.Rejected{Index: m.Record, Payload: in.Body, Err: err})
+			return
 		}
-		if err := b.message(&msgs[i]); err != nil {
-			rejected = append(rejected, telemetry.Rejected{Index: i, Payload: in.Body, Err: err})
+		if err := b.message(m); err != nil {
+			out.Rejected = append(out.Rejected, telemetry.Rejected{Index: m.Record, Payload: in.Body, Err: err})
 			letters += min(len(in.Body), b.p.cfg.MessageBytesMax)
 			continue
 		}
-		accepted++
+		out.Messages++
+		if m.Record != newest {
+			out.Accepted, newest = out.Accepted+1, m.Record
+		}
 	}
-	return accepted, rejected
 }
 
 // Letter gathers a dead letter for an input that never gets as far as the decoder. wait is as in Outcome.
