@@ -28,7 +28,7 @@ type Config struct {
 }
 
 // DefaultConfig returns the defaults.
-func DefaultConfig() Config { return Config{CommitEvery: 200 * time.Millisecond} }
+func DefaultConfig() Config { return Config{CommitEvery: 500 * time.Millisecond} }
 
 // Validate reports every fault by its key.
 func (c Config) Validate() error {
