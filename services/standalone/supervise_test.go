@@ -56,7 +56,7 @@ func TestAWorkerThatFailsIsStartedAgain(t *testing.T) {
 						return nil
 					}},
 				})
-				time.Sleep(time.Minute) // of the bubble
+				<-time.After(time.Minute) // of the bubble
 				synctest.Wait()
 				if runs != 4 || other != 1 {
 					t.Errorf("%d and %d runs, want 4 and 1", runs, other)
@@ -90,12 +90,12 @@ func TestAWorkerThatRanForLongIsStartedAgainAtOnce(t *testing.T) {
 		g.start(ctx, []unit{{"u", func(context.Context) error {
 			pauses = append(pauses, time.Since(ended))
 			if runs++; runs > 20 { // by then the pause is at its longest
-				time.Sleep(time.Hour)
+				<-time.After(time.Hour)
 			}
 			ended = time.Now()
 			return errors.New("no")
 		}}})
-		time.Sleep(6 * time.Hour)
+		<-time.After(6 * time.Hour)
 		stop()
 		g.wait()
 		if longest := pauses[20]; longest < 10*time.Second || longest > pauseMax*2 {
