@@ -89,33 +89,13 @@ func (w *writer) log(m *telemetry.Message) {
 	w.text("tenant", m.Tenant)
 	w.text("device_id", m.DeviceID)
 	w.text("device_type", m.DeviceType)
-	w.text("severity", SeverityName(m.Severity))
+	w.text("severity", m.Severity.Name())
 	w.text("source", m.LogSource)
 	w.text("message", m.Text)
 	w.time("event_time", m.EventTime)
 	w.time("ingest_time", m.IngestTime)
 	w.text("message_id", m.MessageID)
 	w.end()
-}
-
-// SeverityName returns a severity as the table logs and the stream logs hold it: as gateways write it, "" for none.
-func SeverityName(s telemetry.Severity) string {
-	switch s {
-	case telemetry.SeverityTrace:
-		return "Trace"
-	case telemetry.SeverityDebug:
-		return "Debug"
-	case telemetry.SeverityInfo:
-		return "Info"
-	case telemetry.SeverityWarning:
-		return "Warning"
-	case telemetry.SeverityError:
-		return "Error"
-	case telemetry.SeverityCritical:
-		return "Critical"
-	case telemetry.SeverityNone:
-	}
-	return ""
 }
 
 func (w *writer) aggregate(a *telemetry.Aggregate) {

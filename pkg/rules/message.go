@@ -111,7 +111,7 @@ func (in *Message) ResolveName(name string) (any, bool) {
 	case "hasValue":
 		return types.Bool(m.HasValue), true
 	case "severity":
-		return types.String(severityName(m.Severity)), true
+		return types.String(m.Severity.String()), true
 	case "text":
 		return types.String(m.Text), true
 	case "logSource":

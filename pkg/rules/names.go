@@ -34,29 +34,9 @@ func kindNamed(name string) (telemetry.Kind, bool) {
 	return telemetry.KindUnknown, false
 }
 
-// severityName returns the name of s as conditions write it, "" of SeverityNone.
-func severityName(s telemetry.Severity) string {
-	switch s {
-	case telemetry.SeverityTrace:
-		return "trace"
-	case telemetry.SeverityDebug:
-		return "debug"
-	case telemetry.SeverityInfo:
-		return "info"
-	case telemetry.SeverityWarning:
-		return "warning"
-	case telemetry.SeverityError:
-		return "error"
-	case telemetry.SeverityCritical:
-		return "critical"
-	default:
-		return ""
-	}
-}
-
 func severityNamed(name string) (telemetry.Severity, bool) {
 	for s := telemetry.SeverityTrace; s <= telemetry.SeverityCritical; s++ {
-		if severityName(s) == name {
+		if s.String() == name {
 			return s, true
 		}
 	}

@@ -2,7 +2,7 @@ package telemetry
 
 import "strings"
 
-// String returns the severity in lower case, as tables and answers hold it: trace, debug, info, warning, error, critical;
+// String returns the severity in lower case, as conditions hold it: trace, debug, info, warning, error, critical;
 // "" for SeverityNone.
 func (s Severity) String() string {
 	switch s {
@@ -18,6 +18,27 @@ func (s Severity) String() string {
 		return "error"
 	case SeverityCritical:
 		return "critical"
+	case SeverityNone:
+	}
+	return ""
+}
+
+// Name returns the severity as gateways write it, and as the table logs and the stream logs hold it: Trace, Debug, Info,
+// Warning, Error, Critical; "" for SeverityNone.
+func (s Severity) Name() string {
+	switch s {
+	case SeverityTrace:
+		return "Trace"
+	case SeverityDebug:
+		return "Debug"
+	case SeverityInfo:
+		return "Info"
+	case SeverityWarning:
+		return "Warning"
+	case SeverityError:
+		return "Error"
+	case SeverityCritical:
+		return "Critical"
 	case SeverityNone:
 	}
 	return ""

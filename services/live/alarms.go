@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/pkg/bus"
-	"github.com/millrace/millrace/pkg/feed"
 	"github.com/millrace/millrace/pkg/telemetry"
 )
 
@@ -20,8 +19,6 @@ const (
 	ackTextMax   = 1000                  // characters of by and note
 	ackLookEvery = 25 * time.Millisecond // while an answer waits for the store
 )
-
-func severityName(s telemetry.Severity) string { return feed.SeverityName(s) }
 
 func alarmsListing() *listing {
 	return &listing{

@@ -169,7 +169,7 @@ func (l *Live) logs(w http.ResponseWriter, r *http.Request) error {
 		var marks []string
 		var names []any
 		for s := least; s <= telemetry.SeverityCritical; s++ {
-			marks, names = append(marks, "?"), append(names, severityName(s))
+			marks, names = append(marks, "?"), append(names, s.Name())
 		}
 		c.add("severity IN ("+strings.Join(marks, ", ")+")", names...)
 	}

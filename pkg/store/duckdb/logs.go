@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/millrace/millrace/pkg/store"
-	"github.com/millrace/millrace/pkg/telemetry"
 )
 
 // logStore keeps logs: plain appends.
@@ -28,7 +27,7 @@ func (s *logStore) Write(ctx context.Context, commit store.Commit, rows []store.
 				if err != nil {
 					return err
 				}
-				err = add(text(m.Tenant), text(m.DeviceID), text(m.DeviceType), severityName(m.Severity), text(m.LogSource), text(m.Text),
+				err = add(text(m.Tenant), text(m.DeviceID), text(m.DeviceType), m.Severity.Name(), text(m.LogSource), text(m.Text),
 					moment(m.EventTime), moment(m.IngestTime), text(m.MessageID), m.Origin.Partition, position)
 				if err != nil {
 					return fmt.Errorf("row %d: %w", i, err)
@@ -38,24 +37,4 @@ func (s *logStore) Write(ctx context.Context, commit store.Commit, rows []store.
 		})
 	}
 	return s.write(ctx, commit, fill, nil)
-}
-
-// severityName returns what the column severity holds: the names as gateways write them, "" for none.
-func severityName(s telemetry.Severity) string {
-	switch s {
-	case telemetry.SeverityTrace:
-		return "Trace"
-	case telemetry.SeverityDebug:
-		return "Debug"
-	case telemetry.SeverityInfo:
-		return "Info"
-	case telemetry.SeverityWarning:
-		return "Warning"
-	case telemetry.SeverityError:
-		return "Error"
-	case telemetry.SeverityCritical:
-		return "Critical"
-	case telemetry.SeverityNone:
-	}
-	return ""
 }
