@@ -34,8 +34,15 @@ type AlarmWriter interface {
 	Checkpoints
 }
 
+// DeadLetterRow is one dead letter with its identity: its own place in the topic dead-letters, since one record may have
+// several letters, and letters of the edge stem from no record.
+type DeadLetterRow struct {
+	telemetry.DeadLetter
+	At bus.Origin
+}
+
 // DeadLetterWriter keeps dead_letters.
-type DeadLetterWriter = Writer[telemetry.DeadLetter]
+type DeadLetterWriter = Writer[DeadLetterRow]
 
 // AggregateRow is one closed window, or its correction. A row replaces the one with the same key (tenant, device, channel,
 // window length, window start).

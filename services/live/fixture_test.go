@@ -145,9 +145,9 @@ func (f *fixture) fill(tb testing.TB) {
 		}})
 	}
 	must(tb, f.db.Logs().Write(ctx, commit("logs"), lines))
-	must(tb, f.db.DeadLetters().Write(ctx, commit("dead"), []telemetry.DeadLetter{
-		{Topic: "mqtt", Worker: "ingest", Reason: "not JSON", Payload: []byte(`{"a":`), ReceivedAt: f.at},
-		{Topic: "mqtt", Worker: "ingest", Reason: "not JSON", Payload: []byte(`{"b":`), ReceivedAt: f.at},
+	must(tb, f.db.DeadLetters().Write(ctx, commit("dead"), []store.DeadLetterRow{
+		{DeadLetter: telemetry.DeadLetter{Topic: "mqtt", Worker: "ingest", Reason: "not JSON", Payload: []byte(`{"a":`), ReceivedAt: f.at}, At: bus.Origin{Position: bus.Position{Seq: 1}}},
+		{DeadLetter: telemetry.DeadLetter{Topic: "mqtt", Worker: "ingest", Reason: "not JSON", Payload: []byte(`{"b":`), ReceivedAt: f.at}, At: bus.Origin{Position: bus.Position{Seq: 2}}},
 	}))
 	must(tb, f.db.Aggregates().Write(ctx, commit("aggregates"), []store.AggregateRow{
 		{Aggregate: telemetry.Aggregate{Tenant: "default", DeviceID: "thermostat-1", ChannelKey: "temperature", WindowStart: f.at, WindowLength: int64(10 * time.Second), Count: 2, Min: 1, Max: 3, Sum: 4, Last: 3, Revision: 1, Final: true}},

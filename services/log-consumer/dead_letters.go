@@ -9,6 +9,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/millrace/millrace/pkg/bus"
+	"github.com/millrace/millrace/pkg/store"
 	"github.com/millrace/millrace/pkg/telemetry"
 	"github.com/millrace/millrace/pkg/worker"
 )
@@ -25,24 +26,27 @@ type letters struct {
 	known map[uint64]struct{} // by hash of what makes a letter the same
 	ring  []uint64            // the hashes in the order in which they came, up to lettersRemembered
 	next  int                 // the oldest in a full ring
+	share int32
 }
 
-func newLetters() *letters { return &letters{known: make(map[uint64]struct{})} }
+func newLetters(share int) *letters {
+	return &letters{known: make(map[uint64]struct{}), share: int32(share)} //nolint:gosec // there are at most 1,024
+}
 
 // Add implements worker.Task.
-func (t *letters) Add(out *worker.Output[telemetry.DeadLetter], _ string, r bus.Record) error {
+func (t *letters) Add(out *worker.Output[store.DeadLetterRow], _ string, r bus.Record) error {
 	var d telemetry.DeadLetter
 	if err := telemetry.ParseDeadLetter(r.Value, &d); err != nil {
 		return fmt.Errorf("read the dead letter: %w", err)
 	}
 	if t.take(&d) {
-		out.Rows = append(out.Rows, d)
+		out.Rows = append(out.Rows, store.DeadLetterRow{DeadLetter: d, At: bus.Origin{Partition: t.share, Position: r.Position}})
 	}
 	return nil
 }
 
 // Tick implements worker.Task.
-func (t *letters) Tick(*worker.Output[telemetry.DeadLetter], telemetry.Time, bool) {}
+func (t *letters) Tick(*worker.Output[store.DeadLetterRow], telemetry.Time, bool) {}
 
 // take reports whether d is new. What never was on the log has no identity and is always new.
 func (t *letters) take(d *telemetry.DeadLetter) bool {
@@ -76,7 +80,7 @@ func identity(d *telemetry.DeadLetter) uint64 {
 }
 
 // warm lets a fresh task remember the last letters before its progress.
-func warm(ctx context.Context, task worker.Task[telemetry.DeadLetter], share bus.Share, progress []bus.Progress) error {
+func warm(ctx context.Context, task worker.Task[store.DeadLetterRow], share bus.Share, progress []bus.Progress) error {
 	t, ok := task.(*letters)
 	if !ok {
 		return nil

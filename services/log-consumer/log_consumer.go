@@ -65,9 +65,9 @@ func Run(ctx context.Context, cfg Config, d Deps) error {
 		NewTask:     func(int) (worker.Task[store.MessageRow], error) { return worker.Decide[store.MessageRow](decide), nil },
 		CommitEvery: cfg.CommitEvery, Metrics: d.Workers, Log: d.Log, Now: d.Now,
 	}
-	letters := worker.Loop[telemetry.DeadLetter]{
+	letters := worker.Loop[store.DeadLetterRow]{
 		Worker: DeadLetterWorker, Topics: []string{bus.DeadLetters}, Bus: d.Bus, Store: d.DeadLetters,
-		NewTask: func(int) (worker.Task[telemetry.DeadLetter], error) { return newLetters(), nil },
+		NewTask: func(share int) (worker.Task[store.DeadLetterRow], error) { return newLetters(share), nil },
 		Warm:    warm, CommitEvery: cfg.CommitEvery, Metrics: d.Workers, Log: d.Log, Now: d.Now,
 	}
 	both, running := errgroup.WithContext(ctx)

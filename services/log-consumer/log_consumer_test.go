@@ -50,7 +50,7 @@ type tester struct {
 	t       *testing.T
 	log     *mem.Log
 	logs    table[store.MessageRow]
-	letters table[telemetry.DeadLetter]
+	letters table[store.DeadLetterRow]
 }
 
 // work runs the worker for a few seconds.

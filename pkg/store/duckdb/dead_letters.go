@@ -7,14 +7,13 @@ import (
 	"unicode/utf8"
 
 	"github.com/millrace/millrace/pkg/store"
-	"github.com/millrace/millrace/pkg/telemetry"
 )
 
 // deadLetterStore keeps dead_letters: plain appends.
 type deadLetterStore struct{ *lane }
 
 // Write implements store.Writer.
-func (s *deadLetterStore) Write(ctx context.Context, commit store.Commit, rows []telemetry.DeadLetter) error {
+func (s *deadLetterStore) Write(ctx context.Context, commit store.Commit, rows []store.DeadLetterRow) error {
 	return s.write(ctx, commit, func(tx *tx) error {
 		if len(rows) == 0 {
 			return nil

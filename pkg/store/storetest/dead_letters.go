@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/store"
 	"github.com/millrace/millrace/pkg/telemetry"
 )
@@ -21,36 +22,41 @@ func DeadLetters(t *testing.T, open func(t *testing.T) DeadLetterStore) {
 		d.Payload = append([]byte{}, d.Payload...) // nil and empty are the same
 		return fmt.Sprintf("%+q", fmt.Sprintf("%+v", d))
 	}
-	var wrap func(s DeadLetterStore) harness[telemetry.DeadLetter]
-	wrap = func(s DeadLetterStore) harness[telemetry.DeadLetter] {
-		return harness[telemetry.DeadLetter]{
+	var wrap func(s DeadLetterStore) harness[store.DeadLetterRow]
+	wrap = func(s DeadLetterStore) harness[store.DeadLetterRow] {
+		return harness[store.DeadLetterRow]{
 			Writer: s.DeadLetterWriter,
 			row:    deadLetter,
 			count:  func(t *testing.T) int { return different(t, s.Read(t), text) },
-			crash:  func(t *testing.T) harness[telemetry.DeadLetter] { return wrap(s.Crash(t)) },
+			crash:  func(t *testing.T) harness[store.DeadLetterRow] { return wrap(s.Crash(t)) },
 			flush:  func(*testing.T) {},
 		}
 	}
-	writerPromises(t, func(t *testing.T) harness[telemetry.DeadLetter] { return wrap(open(t)) })
+	writerPromises(t, func(t *testing.T) harness[store.DeadLetterRow] { return wrap(open(t)) })
 	t.Run("the bytes come back exactly, text or not", func(t *testing.T) {
 		s := open(t)
+		var rows []store.DeadLetterRow
 		var want []telemetry.DeadLetter
 		for i, payload := range []string{"", "plain", `{"a":"größer"}`, "\xff\xfe\x00\\x41", "\x00", "back\\slash", "tab\tline\n", "\u202e\x1b[31m"} {
 			d := deadLetter(i)
 			d.Payload = []byte(payload)
-			want = append(want, d)
+			rows, want = append(rows, d), append(want, d.DeadLetter)
 		}
 		h := wrap(s)
-		mustWrite(t, h, commit(span(0, 0, 1)), want)
+		mustWrite(t, h, commit(span(0, 0, 1)), rows)
 		wantSame(t, s.Read(t), want, text)
 		wantSame(t, s.Crash(t).Read(t), want, text)
 	})
 }
 
-func deadLetter(i int) telemetry.DeadLetter {
-	return telemetry.DeadLetter{
+func deadLetter(i int) store.DeadLetterRow {
+	return store.DeadLetterRow{At: origin(i), DeadLetter: telemetry.DeadLetter{
 		Topic: "ingested", Worker: "router", Reason: fmt.Sprintf("line %d: no channel key", i), Payload: fmt.Appendf(nil, "{%d", i),
 		ReceivedAt: telemetry.Time(1_492_016_720_480_850_700 + int64(i)), Tenant: "default", DeviceID: fmt.Sprintf("d-%d", i%3),
 		Partition: int32(i % 4), Position: fmt.Sprintf("%d.0", i), Credential: "key",
-	}
+	}}
+}
+
+func origin(i int) bus.Origin {
+	return bus.Origin{Partition: int32(i % 4), Position: bus.Position{Seq: uint64(i/4 + 1)}}
 }
