@@ -2,18 +2,17 @@ package connect
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
-	"os"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
 	natsgo "github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/bus/nats"
 	"github.com/millrace/millrace/pkg/config"
 )
@@ -41,13 +40,6 @@ type BusConfig struct {
 type RetentionConfig struct {
 	Age   time.Duration `yaml:"age" doc:"Age at which read records are trimmed."`
 	Bytes config.Bytes  `yaml:"bytes" doc:"Size of one topic at which read records are trimmed, and at which the edge refuses (503, no PUBACK) when they are unread."`
-}
-
-// ClientTLS is what a client needs for TLS towards a server.
-type ClientTLS struct {
-	CA   string `yaml:"ca" doc:"File of certificates to trust; empty means the system's."`
-	Cert string `yaml:"cert" doc:"File of the client's own certificate."`
-	Key  string `yaml:"key" doc:"File of the key of cert."`
 }
 
 // DefaultBus returns the section's defaults.
@@ -83,8 +75,8 @@ func (c BusConfig) Validate() error {
 	if c.Retention.Bytes < bytesMin {
 		errs = append(errs, fmt.Errorf("retention.bytes: %v, want at least 64MiB", c.Retention.Bytes))
 	}
-	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
-		errs = append(errs, errors.New("tls.key: cert and key belong together"))
+	if err := c.TLS.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("tls.%w", err))
 	}
 	return errors.Join(errs...)
 }
@@ -95,27 +87,43 @@ type Deps struct {
 	Now     func() time.Time
 	Metrics prometheus.Registerer
 	Topics  []string // beyond bus.Topics: the endpoints of routes
+	Archive bool     // there is an archive on object storage, for which the log keeps what it has not read
+}
+
+// Publisher is a log that also carries messages which nobody keeps: NATS.
+type Publisher interface {
+	// Publish sends data to whoever subscribes to subject now. It keeps nothing of data.
+	Publish(subject string, data []byte) error
+}
+
+// Publish returns how to publish what nobody keeps through log; nil where log has no such thing.
+func Publish(log bus.Log) func(subject string, data []byte) error {
+	if p, ok := log.(Publisher); ok {
+		return p.Publish
+	}
+	return nil
 }
 
 // NATS returns the driver's configuration without a connection, for the embedded server as for one by URL.
 func (c BusConfig) NATS(d Deps) nats.Config {
 	return nats.Config{
-		Partitions: c.Partitions, Topics: d.Topics, Readers: Readers(), Replicas: c.Replicas, Lease: c.Lease,
+		Partitions: c.Partitions, Topics: d.Topics, Readers: Readers(d.Archive), Replicas: c.Replicas, Lease: c.Lease,
 		Retention: nats.Retention{Age: c.Retention.Age, BytesMax: int64(c.Retention.Bytes)},
 		Trim:      true, Synced: c.Synced, Log: d.Log, Now: d.Now, Metrics: d.Metrics,
 	}
 }
 
 // Bus opens the log that c names; the caller closes it. The embedded one is refused: it exists only within `millrace run`.
-func Bus(ctx context.Context, c BusConfig, d Deps) (*nats.Log, error) {
+func Bus(ctx context.Context, c BusConfig, d Deps) (bus.Log, error) {
 	if c.URL == Embedded {
-		return nil, errors.New("bus.url is embedded: that log lives within `millrace run`; a worker of its own needs the URL of a NATS server, such as nats://127.0.0.1:4222")
+		return nil, backoff.Permanent(errors.New("bus.url is embedded: that log lives within `millrace run`; a worker of its own needs " +
+			"the URL of a server, such as nats://127.0.0.1:4222 or kafka://127.0.0.1:9092"))
 	}
 	cfg := c.NATS(d)
 	cfg.URL = c.URL
 	options, err := c.options()
 	if err != nil {
-		return nil, fmt.Errorf("open the log %s: %w", c.URL, err)
+		return nil, backoff.Permanent(fmt.Errorf("open the log %s: %w", c.URL, err))
 	}
 	cfg.Options = options
 	log, err := nats.Open(ctx, cfg)
@@ -135,25 +143,12 @@ func (c BusConfig) options() ([]natsgo.Option, error) {
 	case c.Creds != "":
 		options = append(options, natsgo.UserCredentials(c.Creds))
 	}
-	if c.TLS == (ClientTLS{}) {
-		return options, nil
+	t, err := c.TLS.Config()
+	if err != nil {
+		return nil, fmt.Errorf("bus.%w", err)
 	}
-	t := &tls.Config{MinVersion: tls.VersionTLS12}
-	if c.TLS.CA != "" {
-		pem, err := os.ReadFile(c.TLS.CA)
-		if err != nil {
-			return nil, fmt.Errorf("bus.tls.ca: %w", err)
-		}
-		if t.RootCAs = x509.NewCertPool(); !t.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("bus.tls.ca: %s holds no certificate in PEM", c.TLS.CA)
-		}
+	if t != nil {
+		options = append(options, natsgo.Secure(t))
 	}
-	if c.TLS.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key)
-		if err != nil {
-			return nil, fmt.Errorf("bus.tls.cert: %w", err)
-		}
-		t.Certificates = []tls.Certificate{pair}
-	}
-	return append(options, natsgo.Secure(t)), nil
+	return options, nil
 }

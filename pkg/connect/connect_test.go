@@ -106,7 +106,7 @@ func TestALogIsOpenedWithItsToken(t *testing.T) {
 }
 
 func TestEveryReaderIsOfATopicThatThereIs(t *testing.T) {
-	for topic, groups := range connect.Readers() {
+	for topic, groups := range connect.Readers(true) {
 		if len(groups) == 0 || !slices.Contains(bus.Topics(), topic) {
 			t.Errorf("topic %q is kept for %q, want a topic that there is, and somebody", topic, groups)
 		}

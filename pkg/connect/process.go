@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/millrace/millrace/pkg/bus/nats"
+	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/service"
 	"github.com/millrace/millrace/pkg/worker"
 )
@@ -41,19 +41,27 @@ func (w *Worker) close() error {
 	return errors.Join(errs...)
 }
 
+// OnClose lets closer be called when the worker has ended, before what was opened earlier is closed.
+func (w *Worker) OnClose(closer func() error) { w.closers = append(w.closers, closer) }
+
 // Bus opens the log that the section "bus" of the configuration file names, and the gate "bus" when it is there. topics are
 // those beyond bus.Topics.
-func (w *Worker) Bus(ctx context.Context, topics ...string) (*nats.Log, error) {
+func (w *Worker) Bus(ctx context.Context, topics ...string) (bus.Log, error) {
 	w.Health.Set("bus", service.ErrStarting)
 	cfg := DefaultBus()
 	if err := w.Config("bus", &cfg); err != nil {
 		return nil, err
 	}
-	log, err := Bus(ctx, cfg, Deps{Log: w.Log, Now: w.Now, Metrics: w.Metrics, Topics: topics})
+	archive := DefaultArchive()
+	if err := w.Config("archive", &archive); err != nil {
+		return nil, err
+	}
+	deps := Deps{Log: w.Log, Now: w.Now, Metrics: w.Metrics, Topics: topics, Archive: archive.URL != ""}
+	log, err := Patiently(ctx, w.Log, "bus", func() (bus.Log, error) { return Bus(ctx, cfg, deps) })
 	if err != nil {
 		return nil, err
 	}
-	w.closers = append(w.closers, log.Close)
+	w.OnClose(log.Close)
 	w.Health.Set("bus", nil)
 	return log, nil
 }

@@ -6,14 +6,18 @@ import "github.com/millrace/millrace/pkg/bus"
 func Sections() []string {
 	return []string{
 		"tenant", "data", "http", "access", "insecure", "workers", "bus", "duckdb", "history",
+		"archive",
 		"ingest", "router", "state_projector", "history_writer", "aggregator", "alerting", "log_consumer", "live",
 	}
 }
 
+// ArchiveWriter is the consumer group that writes the archive on object storage, where there is one.
+const ArchiveWriter = "archive-writer"
+
 // Readers returns, for each topic, the consumer groups for which the log keeps its records, also before they have ever
-// joined: so that a worker that is started last still finds everything.
-func Readers() map[string][]string {
-	return map[string][]string{
+// joined: so that a worker that is started last still finds everything. archive says whether there is one on object storage.
+func Readers(archive bool) map[string][]string {
+	readers := map[string][]string{
 		bus.Ingested:      {"router"},
 		bus.Telemetry:     {"state-projector", "history-writer", "aggregator", "alerting"},
 		bus.Events:        {"state-projector", "history-writer"},
@@ -24,4 +28,10 @@ func Readers() map[string][]string {
 		bus.AlarmCommands: {"alerting"},
 		bus.DeadLetters:   {"dead-letter-writer"},
 	}
+	if archive {
+		for _, topic := range []string{bus.Telemetry, bus.Events} {
+			readers[topic] = append(readers[topic], ArchiveWriter)
+		}
+	}
+	return readers
 }

@@ -1,5 +1,6 @@
 // Package historywriter is the worker that keeps every Channel and Event message as a row of history: it reads the topics
-// telemetry and events and gives each message to a store.HistoryWriter, such as pkg/store/parquet.
+// telemetry and events and gives each message to a store, such as pkg/store/parquet, and where there is one also to the archive on
+// object storage.
 //
 // A row is readable when its write has returned, and durable when the store's Progress covers it: only that is committed to
 // the log, so what a crash took from the store's memory is read again. A record that is no message, and a row that the
@@ -15,14 +16,20 @@ import (
 	"log/slog"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/store"
 	"github.com/millrace/millrace/pkg/telemetry"
 	"github.com/millrace/millrace/pkg/worker"
 )
 
-// Worker is the name of the worker and of its consumer group.
-const Worker = "history-writer"
+// Worker is the name of the worker and of its consumer group; ArchiveWorker that of its second group, which writes the archive
+// on object storage.
+const (
+	Worker        = "history-writer"
+	ArchiveWorker = "archive-writer"
+)
 
 // Config says how history is kept up; how it is stored is the store's affair.
 type Config struct {
@@ -43,8 +50,9 @@ func (c Config) Validate() error {
 // Deps is what the worker needs. The caller closes it after Run has returned.
 type Deps struct {
 	Bus     bus.Log
-	Store   store.HistoryWriter
-	Workers *worker.Metrics // of all workers of the process; nil counts nothing
+	Store   store.Writer[store.MessageRow] // device_messages; flushed where it is store.Buffered
+	Archive store.HistoryWriter            // the archive on object storage, a consumer group of its own; nil where there is none
+	Workers *worker.Metrics                // of all workers of the process; nil counts nothing
 	Log     *slog.Logger
 	Now     func() time.Time
 }
@@ -54,12 +62,24 @@ func Run(ctx context.Context, cfg Config, d Deps) error {
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("%s: %w", Worker, err)
 	}
-	loop := worker.Loop[store.MessageRow]{
-		Worker: Worker, Topics: []string{bus.Telemetry, bus.Events}, Bus: d.Bus, Store: d.Store,
+	warm := loop(Worker, d.Store, cfg, d)
+	if d.Archive == nil {
+		return warm.Run(ctx)
+	}
+	cold := loop(ArchiveWorker, d.Archive, cfg, d)
+	both, running := errgroup.WithContext(ctx)
+	both.Go(func() error { return warm.Run(running) })
+	both.Go(func() error { return cold.Run(running) })
+	return both.Wait()
+}
+
+// loop keeps history in rows as a consumer group of its own, so that neither store waits for the other.
+func loop(group string, rows store.Writer[store.MessageRow], cfg Config, d Deps) *worker.Loop[store.MessageRow] {
+	return &worker.Loop[store.MessageRow]{
+		Worker: group, Topics: []string{bus.Telemetry, bus.Events}, Bus: d.Bus, Store: rows,
 		NewTask:     func(int) (worker.Task[store.MessageRow], error) { return worker.Decide[store.MessageRow](decide), nil },
 		CommitEvery: cfg.CommitEvery, Metrics: d.Workers, Log: d.Log, Now: d.Now,
 	}
-	return loop.Run(ctx)
 }
 
 var errNoDevice = errors.New("device_id: empty, want the name of a device")

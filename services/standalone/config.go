@@ -35,6 +35,8 @@ type Config struct {
 	DuckDB   DuckDBConfig         `yaml:"duckdb" doc:"The embedded tables and the SQL engine."`
 	History  HistoryConfig        `yaml:"history" doc:"History and the Parquet archive on disk."`
 
+	Archive connect.ArchiveConfig `yaml:"archive" doc:"The archive on object storage."`
+
 	Ingest         ingest.Config         `yaml:"ingest" doc:"The edge: MQTT and HTTP."`
 	Router         router.Config         `yaml:"router" doc:"Routes from the edge to topics, and reference data."`
 	StateProjector stateprojector.Config `yaml:"state_projector" doc:"device_state and devices."`
@@ -78,6 +80,7 @@ func DefaultConfig() Config {
 		Bus:     connect.DefaultBus(),
 		DuckDB:  DuckDBConfig{Memory: 1 << 30, Queries: 4, LogsFor: 30 * 24 * time.Hour, LettersFor: 30 * 24 * time.Hour},
 		History: HistoryConfig{SegmentAge: time.Minute, Memory: 256 << 20, MergeDelay: 5 * time.Minute, DiskWarn: 0.15},
+		Archive: connect.DefaultArchive(),
 		Ingest:  ingest.DefaultConfig(), Router: router.DefaultConfig(), StateProjector: stateprojector.DefaultConfig(),
 		HistoryWriter: historywriter.DefaultConfig(), Aggregator: aggregator.DefaultConfig(), Alerting: alerting.DefaultConfig(),
 		LogConsumer: logconsumer.DefaultConfig(), Live: live.DefaultConfig(),

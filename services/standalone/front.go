@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/pkg/access"
+	"github.com/millrace/millrace/pkg/connect"
 	"github.com/millrace/millrace/pkg/feed"
 	"github.com/millrace/millrace/pkg/service"
 	"github.com/millrace/millrace/services/ingest"
@@ -54,7 +55,7 @@ func (p *plant) newFront(ctx context.Context) (*front, error) {
 	}
 	if p.cfg.runs("live") {
 		deps := live.Deps{
-			Bus: p.bus, Feed: p.feed, Publish: p.bus.Publish, Health: p.process.Health, Mounted: true,
+			Bus: p.bus, Feed: p.feed, Publish: connect.Publish(p.bus), Health: p.process.Health, Mounted: true,
 			Metrics: p.metrics, Log: p.log, Now: p.process.Now,
 		}
 		started := p.process.Now()

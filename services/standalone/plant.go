@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/millrace/millrace/pkg/access"
+	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/bus/nats"
 	"github.com/millrace/millrace/pkg/connect"
 	"github.com/millrace/millrace/pkg/feed"
@@ -32,7 +33,7 @@ type plant struct {
 	reruns  reruns
 
 	server  *nats.Server // nil where the log is elsewhere
-	bus     *nats.Log
+	bus     bus.Log
 	keys    *access.Keys // nil: the listeners are open
 	history *parquet.History
 	db      *duckdb.DB
@@ -82,9 +83,9 @@ func (p *plant) openKeys(ctx context.Context) error {
 
 // openBus opens the log, within this process unless the configuration names a server.
 func (p *plant) openBus(ctx context.Context) error {
-	deps := connect.Deps{Log: p.log, Now: p.process.Now, Metrics: p.metrics, Topics: p.cfg.Router.Topics()}
+	deps := connect.Deps{Log: p.log, Now: p.process.Now, Metrics: p.metrics, Topics: p.cfg.Router.Topics(), Archive: p.cfg.Archive.URL != ""}
 	if p.cfg.Bus.URL != connect.Embedded {
-		log, err := connect.Bus(ctx, p.cfg.Bus, deps)
+		log, err := connect.Patiently(ctx, p.log, "bus", func() (bus.Log, error) { return connect.Bus(ctx, p.cfg.Bus, deps) })
 		if err != nil {
 			return err
 		}
@@ -107,10 +108,12 @@ func (p *plant) openBus(ctx context.Context) error {
 	p.closers = append(p.closers, func() error { conn.Close(); return nil })
 	cfg := p.cfg.Bus.NATS(deps)
 	cfg.Conn, cfg.Synced = conn, true
-	if p.bus, err = nats.Open(ctx, cfg); err != nil {
+	log, err := nats.Open(ctx, cfg)
+	if err != nil {
 		return err
 	}
-	p.closers = append(p.closers, p.bus.Close)
+	p.bus = log
+	p.closers = append(p.closers, log.Close)
 	return nil
 }
 

@@ -35,7 +35,7 @@ func run(ctx context.Context, w *connect.Worker) error {
 		return err
 	}
 	deps := live.Deps{
-		Bus: log, Feed: hub, Publish: log.Publish, Health: w.Health, Metrics: w.Metrics, Log: w.Log, Now: w.Now,
+		Bus: log, Feed: hub, Publish: connect.Publish(log), Health: w.Health, Metrics: w.Metrics, Log: w.Log, Now: w.Now,
 	}
 	if keys != nil { // a nil pointer in an interface is not nil
 		deps.Auth = keys
