@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/pkg/store"
+	"github.com/millrace/millrace/pkg/store/parquetfile"
 	"github.com/millrace/millrace/pkg/telemetry"
 )
 
@@ -69,7 +70,7 @@ func (h *History) commit(change func(*manifest) error, swap func()) error {
 		swap()
 	}
 	h.cfg.Metrics.catalog(next)
-	h.announce()
+	h.rows.Announce()
 	return nil
 }
 
@@ -121,8 +122,8 @@ func (f Filter) May(i *FileInfo) bool {
 	if f.DeviceID == "" {
 		return i.First.Tenant <= f.Tenant && f.Tenant <= i.Last.Tenant
 	}
-	d := Device{f.Tenant, f.DeviceID}
-	return i.First.compare(d) <= 0 && d.compare(i.Last) <= 0
+	d := Device{Tenant: f.Tenant, ID: f.DeviceID}
+	return i.First.Compare(d) <= 0 && d.Compare(i.Last) <= 0
 }
 
 // Snapshot is history as of one moment. It implements store.HistorySnapshot.
@@ -130,8 +131,8 @@ type Snapshot struct {
 	history *History
 	catalog *manifest
 	paths   []string
-	views   []view
-	pieces  func() []piece
+	views   []parquetfile.View
+	pieces  func() []parquetfile.Piece
 	rows    int
 	once    sync.Once
 }
@@ -155,20 +156,10 @@ func (h *History) Take() (*Snapshot, error) {
 		return nil, ErrClosed
 	}
 	s := &Snapshot{history: h, catalog: h.catalog.current, paths: h.catalog.paths}
-	add := func(g *segment) {
-		if g.rows > 0 {
-			s.views = append(s.views, g.view())
-			s.rows += g.rows
-		}
-	}
-	if h.closing != nil {
-		for _, g := range h.closing.segments {
-			add(g)
-		}
-	}
-	for _, l := range h.lanes {
-		add(l.active)
-	}
+	h.rows.Segments(func(g *parquetfile.Segment) {
+		s.views = append(s.views, g.View())
+		s.rows += g.Rows()
+	})
 	s.pieces = sync.OnceValue(s.cut)
 	h.catalog.readers[s.catalog.Generation]++
 	return s, nil
@@ -207,13 +198,13 @@ func (s *Snapshot) Pieces() int { return len(s.pieces()) }
 // Piece returns a run of rows as Rows does, made for the call. Safe for concurrent use.
 func (s *Snapshot) Piece(i int) []store.MessageRow {
 	p := s.pieces()[i]
-	return s.views[p.view].messages(p)
+	return s.views[p.View].Messages(p)
 }
 
-func (s *Snapshot) cut() []piece {
-	var all []piece
+func (s *Snapshot) cut() []parquetfile.Piece {
+	var all []parquetfile.Piece
 	for i := range s.views {
-		all = s.views[i].pieces(all, i)
+		all = s.views[i].Pieces(all, i)
 	}
 	return all
 }

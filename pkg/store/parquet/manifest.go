@@ -11,10 +11,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/millrace/millrace/pkg/bus"
-	"github.com/millrace/millrace/pkg/store"
+	"github.com/millrace/millrace/pkg/store/gather"
+	"github.com/millrace/millrace/pkg/store/parquetfile"
 	"github.com/millrace/millrace/pkg/telemetry"
 )
 
@@ -62,17 +62,7 @@ type FileInfo struct {
 }
 
 // Device is a device's name in the order of files.
-type Device struct {
-	Tenant string `json:"tenant"`
-	ID     string `json:"id"`
-}
-
-func (d Device) compare(e Device) int {
-	if c := strings.Compare(d.Tenant, e.Tenant); c != 0 {
-		return c
-	}
-	return strings.Compare(d.ID, e.ID)
-}
+type Device = parquetfile.Device
 
 // DamagedRecord is a file that was named and could not be read. It was renamed to Path with ".damaged" behind it.
 type DamagedRecord struct {
@@ -82,33 +72,6 @@ type DamagedRecord struct {
 	Found  telemetry.Time `json:"found"`
 }
 
-// lane is what is written as one: a worker's share, that is one partition number of each of its topics.
-type lane struct {
-	worker string
-	number int
-}
-
-// severalNumbers is the number of the lane of commits that cover partitions of different numbers.
-const severalNumbers = -1
-
-func laneOf(c store.Commit) lane {
-	number := c.Spans[0].Partition.Number
-	for _, s := range c.Spans[1:] {
-		if s.Partition.Number != number {
-			return lane{c.Worker, severalNumbers}
-		}
-	}
-	return lane{c.Worker, number}
-}
-
-// source is one partition as one worker reads it.
-type source struct {
-	worker    string
-	partition bus.PartitionID
-}
-
-func (s source) lane() lane { return lane{s.worker, s.partition.Number} }
-
 // clone returns a copy whose lists may be changed.
 func (m *manifest) clone() *manifest {
 	c := *m
@@ -117,8 +80,8 @@ func (m *manifest) clone() *manifest {
 }
 
 // cover sets how far a source is covered.
-func (m *manifest) cover(s source, p bus.Progress) {
-	c := coverage{Worker: s.worker, Topic: s.partition.Topic, Partition: s.partition.Number, Through: p.Through.String()}
+func (m *manifest) cover(s gather.Source, p bus.Progress) {
+	c := coverage{Worker: s.Worker, Topic: s.Partition.Topic, Partition: s.Partition.Number, Through: p.Through.String()}
 	for _, o := range p.Origins {
 		c.Origins = append(c.Origins, originRecord{Partition: o.Partition, Position: o.String()})
 	}
@@ -131,8 +94,8 @@ func (m *manifest) cover(s source, p bus.Progress) {
 }
 
 // covered returns what cover set, by source.
-func (m *manifest) covered() (map[source]bus.Progress, error) {
-	all := make(map[source]bus.Progress, len(m.Progress))
+func (m *manifest) covered() (map[gather.Source]bus.Progress, error) {
+	all := make(map[gather.Source]bus.Progress, len(m.Progress))
 	for _, c := range m.Progress {
 		through, err := bus.ParsePosition(c.Through)
 		if err != nil {
@@ -146,7 +109,7 @@ func (m *manifest) covered() (map[source]bus.Progress, error) {
 			}
 			p.Origins = append(p.Origins, bus.Origin{Partition: o.Partition, Position: at})
 		}
-		all[source{c.Worker, bus.PartitionID{Topic: c.Topic, Number: c.Partition}}] = p
+		all[gather.Source{Worker: c.Worker, Partition: bus.PartitionID{Topic: c.Topic, Number: c.Partition}}] = p
 	}
 	return all, nil
 }

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/millrace/millrace/pkg/store/gather"
+	"github.com/millrace/millrace/pkg/store/parquetfile"
 	"github.com/millrace/millrace/pkg/telemetry"
 )
 
@@ -52,7 +54,7 @@ func planHour(cfg *Config, small []FileInfo, now telemetry.Time) []FileInfo {
 	for _, f := range small {
 		newest = max(newest, f.Closed)
 	}
-	end := hourStart(hourOf(small[0].MinEvent) + 1)
+	end := parquetfile.HourStart(parquetfile.HourOf(small[0].MinEvent) + 1)
 	if now.Sub(newest) >= mergeCold {
 		return small[:min(len(small), mergeFanIn)]
 	}
@@ -154,8 +156,8 @@ type merger struct {
 // head is a file under way: rows read and not yet taken.
 type head struct {
 	reader *fileReader
-	buffer []fileRow
-	rows   []fileRow
+	buffer []parquetfile.Row
+	rows   []parquetfile.Row
 }
 
 // run writes all of inputs into outputs. After an error those that are complete are in outputs too.
@@ -187,11 +189,11 @@ func (m *merger) open(path string, info *FileInfo) error {
 	if err := checkSum(path, info); err != nil { // a damaged text would be copied without a sign
 		return err
 	}
-	r, err := openFile(path)
+	r, err := openReader(path)
 	if err != nil {
 		return err
 	}
-	return m.refill(&head{reader: r, buffer: make([]fileRow, writeRun)})
+	return m.refill(&head{reader: r, buffer: make([]parquetfile.Row, parquetfile.Run)})
 }
 
 // refill reads on and puts the head where it belongs; a file that is at its end is closed.
@@ -210,7 +212,7 @@ func (m *merger) refill(h *head) error {
 }
 
 func (m *merger) insert(h *head) {
-	at, _ := slices.BinarySearchFunc(m.heads, h, func(a, b *head) int { return compareRows(&a.rows[0], &b.rows[0]) })
+	at, _ := slices.BinarySearchFunc(m.heads, h, func(a, b *head) int { return parquetfile.Compare(&a.rows[0], &b.rows[0]) })
 	m.heads = slices.Insert(m.heads, at, h)
 }
 
@@ -219,25 +221,10 @@ func (m *merger) writePart() error {
 	part := len(m.outputs)
 	info := FileInfo{Path: mergedPath(m.dir, m.number, part), Closed: telemetry.At(m.history.cfg.Now())}
 	path := filepath.Join(m.history.cfg.Dir, filepath.FromSlash(info.Path))
-	err := m.history.writeRows(path, &info, func(add func([]fileRow) error) error {
-		rows := make([]fileRow, 0, writeRun)
-		for len(m.heads) > 0 && info.Rows+int64(len(rows)) < m.history.cfg.MergeRows {
-			var err error
-			if rows, err = m.next(rows); err != nil {
-				return err
-			}
-			if len(rows) < writeRun {
-				continue
-			}
-			if err := add(rows); err != nil {
-				return err
-			}
-			rows = rows[:0]
-			if err := m.breathe(info.Rows); err != nil {
-				return err
-			}
-		}
-		return add(rows)
+	err := m.history.writeRows(path, &info, func(w io.Writer, stats *parquetfile.Stats) error {
+		return parquetfile.Write(w, m.history.cfg.RowGroupRows, stats, func(add func([]parquetfile.Row) error) error {
+			return m.fill(add, stats)
+		})
 	})
 	if err != nil {
 		return err
@@ -246,14 +233,36 @@ func (m *merger) writePart() error {
 	return nil
 }
 
+// fill adds the rows of one file, and stats says how many it has.
+func (m *merger) fill(add func([]parquetfile.Row) error, stats *parquetfile.Stats) error {
+	rows := make([]parquetfile.Row, 0, parquetfile.Run)
+	for len(m.heads) > 0 && stats.Rows+int64(len(rows)) < m.history.cfg.MergeRows {
+		var err error
+		if rows, err = m.next(rows); err != nil {
+			return err
+		}
+		if len(rows) < parquetfile.Run {
+			continue
+		}
+		if err := add(rows); err != nil {
+			return err
+		}
+		rows = rows[:0]
+		if err := m.breathe(stats.Rows); err != nil {
+			return err
+		}
+	}
+	return add(rows)
+}
+
 // next takes from the first head all rows that come before the second's, as far as there is room.
-func (m *merger) next(rows []fileRow) ([]fileRow, error) {
+func (m *merger) next(rows []parquetfile.Row) ([]parquetfile.Row, error) {
 	first := m.heads[0]
 	n := min(len(first.rows), cap(rows)-len(rows))
 	if len(m.heads) > 1 {
 		limit := &m.heads[1].rows[0]
 		k := 1
-		for k < n && compareRows(&first.rows[k], limit) <= 0 {
+		for k < n && parquetfile.Compare(&first.rows[k], limit) <= 0 {
 			k++
 		}
 		n = k
@@ -271,13 +280,13 @@ func (m *merger) next(rows []fileRow) ([]fileRow, error) {
 // breathe rests now and then, for as long as it worked or as MergeRest says, so that a merge never takes the machine.
 func (m *merger) breathe(rows int64) error {
 	const every = 32 << 10
-	if rows%every >= writeRun {
+	if rows%every >= parquetfile.Run {
 		return nil
 	}
 	now := time.Now() //nolint:forbidigo // measures its own work; decides nothing
 	if !m.worked.IsZero() && m.history.cfg.MergeRest > 0 {
 		pause := time.Duration(float64(now.Sub(m.worked)) * m.history.cfg.MergeRest)
-		if !rest(m.ctx, min(pause, 5*time.Second)) {
+		if !gather.Rest(m.ctx, min(pause, 5*time.Second)) {
 			return context.Cause(m.ctx)
 		}
 		now = now.Add(pause)
@@ -309,7 +318,7 @@ func (h *History) split(ctx context.Context, inputs []FileInfo) error {
 	h.mu.Lock()
 	number := h.number()
 	h.mu.Unlock()
-	g := newSegment()
+	g := parquetfile.NewSegment()
 	for i := range inputs {
 		path := filepath.Join(h.cfg.Dir, filepath.FromSlash(inputs[i].Path))
 		if err := checkSum(path, &inputs[i]); err != nil {
@@ -319,7 +328,7 @@ func (h *History) split(ctx context.Context, inputs []FileInfo) error {
 			if err != nil {
 				return err
 			}
-			if reason := g.add(&row); reason != "" {
+			if reason := g.Add(&row); reason != "" {
 				return damaged(path, errors.New(reason))
 			}
 		}
@@ -327,10 +336,10 @@ func (h *History) split(ctx context.Context, inputs []FileInfo) error {
 			return err
 		}
 	}
-	files, err := h.writeViews(ctx, []view{g.view()}, "split", number, math.MaxInt)
+	files, err := h.writeViews(ctx, []parquetfile.View{g.View()}, "split", number, math.MaxInt)
 	if err != nil {
 		h.discard(files)
 		return err
 	}
-	return h.replace(inputs, files, int64(g.rows), number)
+	return h.replace(inputs, files, int64(g.Rows()), number)
 }

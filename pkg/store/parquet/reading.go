@@ -1,7 +1,6 @@
 package parquet
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -10,9 +9,8 @@ import (
 	"iter"
 	"os"
 
-	pq "github.com/parquet-go/parquet-go"
-
 	"github.com/millrace/millrace/pkg/store"
+	"github.com/millrace/millrace/pkg/store/parquetfile"
 )
 
 // damagedError says that a file's bytes are not what was written.
@@ -36,88 +34,68 @@ func damaged(path string, err error) error {
 // known are passed over. An error ends it.
 func ReadFile(path string) iter.Seq2[store.MessageRow, error] {
 	return func(yield func(store.MessageRow, error) bool) {
-		r, err := openFile(path)
+		f, size, err := openFile(path)
 		if err != nil {
 			yield(store.MessageRow{}, err)
 			return
 		}
-		defer r.close()
-		rows := make([]fileRow, writeRun)
-		for {
-			n, err := r.read(rows)
-			for i := range rows[:n] {
-				m, err := rows[i].message()
-				if err != nil {
-					err = damaged(path, err)
-				}
-				if !yield(m, err) || err != nil {
-					return
-				}
-			}
-			if errors.Is(err, io.EOF) {
-				return
-			}
+		defer f.Close() //nolint:errcheck // it was only read
+		for row, err := range parquetfile.Rows(f, size) {
 			if err != nil {
-				yield(store.MessageRow{}, err)
+				err = damaged(path, err)
+			}
+			if !yield(row, err) {
 				return
 			}
 		}
 	}
 }
 
-// fileReader reads the rows of one file from its start, a few pages in memory at a time.
-type fileReader struct {
-	path   string
-	file   *os.File
-	groups []pq.RowGroup
-	left   int64 // rows of the group under way
-	cursor []*cursor
-	texts  texts
-}
-
-func openFile(path string) (r *fileReader, err error) {
-	f, err := os.Open(path) //nolint:gosec // a file of the archive
+func openFile(path string) (f *os.File, size int64, err error) {
+	f, err = os.Open(path) //nolint:gosec // a file of the archive
 	if err != nil {
-		return nil, damaged(path, err)
+		return nil, 0, damaged(path, err)
 	}
-	r = &fileReader{path: path, file: f}
-	defer func() {
-		if p := recover(); p != nil { // parquet-go panics on some bytes that are no Parquet
-			err = damaged(path, fmt.Errorf("%v", p))
-		}
-		if err != nil {
-			_ = f.Close()
-		}
-	}()
 	st, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
+		_ = f.Close() // it was only read
+		return nil, 0, fmt.Errorf("read %s: %w", path, err)
 	}
-	if err := checkFooter(f, st.Size()); err != nil {
-		return nil, damaged(path, err)
-	}
-	p, err := pq.OpenFile(f, st.Size(), pq.SkipBloomFilters(true), pq.SkipPageIndex(true))
-	if err != nil {
-		return nil, damaged(path, err)
-	}
-	r.groups = p.RowGroups()
-	return r, nil
+	return f, st.Size(), nil
 }
 
-// checkFooter checks the length of the footer, which parquet-go believes whatever it says.
-func checkFooter(f io.ReaderAt, size int64) error {
-	const frame = 12 // magic at both ends, and the length
-	if size < frame {
-		return fmt.Errorf("%d bytes, want %d at least", size, frame)
+// fileReader reads one file of the archive.
+type fileReader struct {
+	path string
+	file *os.File
+	rows *parquetfile.Reader
+}
+
+func openReader(path string) (*fileReader, error) {
+	f, size, err := openFile(path)
+	if err != nil {
+		return nil, err
 	}
-	var tail [8]byte
-	if _, err := f.ReadAt(tail[:], size-int64(len(tail))); err != nil {
-		return err
+	rows, err := parquetfile.OpenReader(f, size)
+	if err != nil {
+		_ = f.Close() // it was only read
+		return nil, damaged(path, err)
 	}
-	if n := int64(binary.LittleEndian.Uint32(tail[:])); string(tail[4:]) != magic || n > size-frame {
-		return fmt.Errorf("it ends in a footer of %d bytes and %q, want at most %d and %s", n, tail[4:], size-frame, magic)
+	return &fileReader{path: path, file: f, rows: rows}, nil
+}
+
+// read is parquetfile.Reader's Read; io.EOF comes alone.
+func (r *fileReader) read(rows []parquetfile.Row) (int, error) {
+	n, err := r.rows.Read(rows)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = damaged(r.path, err)
 	}
-	return nil
+	return n, err
+}
+
+func (r *fileReader) close() {
+	r.rows.Close()
+	_ = r.file.Close() // it was only read
 }
 
 // checkSum reads the whole file and compares it with what the manifest says of it.
@@ -134,203 +112,6 @@ func checkSum(path string, info *FileInfo) error {
 	}
 	if size != info.Bytes || sum.Sum32() != info.CRC {
 		return damaged(path, fmt.Errorf("%d bytes of CRC-32C %08x, want %d of %08x", size, sum.Sum32(), info.Bytes, info.CRC))
-	}
-	return nil
-}
-
-func (r *fileReader) close() {
-	r.leaveGroup()
-	_ = r.file.Close() // it was only read
-}
-
-func (r *fileReader) leaveGroup() {
-	for _, c := range r.cursor {
-		c.close()
-	}
-	r.cursor = nil
-}
-
-// read fills rows and returns how many; io.EOF comes alone, after the last. What the rows point to is theirs for good.
-func (r *fileReader) read(rows []fileRow) (n int, err error) {
-	defer func() {
-		if p := recover(); p != nil { // see openFile
-			n, err = 0, damaged(r.path, fmt.Errorf("%v", p))
-		}
-	}()
-	for r.left == 0 {
-		if len(r.groups) == 0 {
-			return 0, io.EOF
-		}
-		r.leaveGroup()
-		r.enterGroup(r.groups[0])
-		r.groups = r.groups[1:]
-	}
-	n = int(min(int64(len(rows)), r.left))
-	clear(rows[:n])
-	for _, c := range r.cursor {
-		if err := c.read(rows[:n], &r.texts); err != nil {
-			return 0, damaged(r.path, fmt.Errorf("column %s: %w", c.name, err))
-		}
-	}
-	r.left -= int64(n)
-	return n, nil
-}
-
-func (r *fileReader) enterGroup(g pq.RowGroup) {
-	r.left = g.NumRows()
-	chunks := g.ColumnChunks()
-	for i, path := range g.Schema().Columns() {
-		if len(path) != 1 {
-			continue
-		}
-		if set := setter(path[0]); set != nil {
-			r.cursor = append(r.cursor, &cursor{name: path[0], set: set, pages: chunks[i].Pages()})
-		}
-	}
-}
-
-// cursor reads one column of one row group.
-type cursor struct {
-	name   string
-	set    func(*fileRow, pq.Value, *cursor, *texts)
-	last   string // the newest text: most rows repeat it
-	pages  pq.Pages
-	page   pq.Page
-	values pq.ValueReader
-	buffer [128]pq.Value
-}
-
-func (c *cursor) close() {
-	if c.page != nil {
-		pq.Release(c.page)
-	}
-	_ = c.pages.Close() // it was only read
-}
-
-func (c *cursor) read(rows []fileRow, t *texts) error {
-	for len(rows) > 0 {
-		if c.page == nil {
-			page, err := c.pages.ReadPage()
-			if err != nil {
-				return fmt.Errorf("%d rows missing: %w", len(rows), unexpected(err))
-			}
-			c.page, c.values = page, page.Values()
-		}
-		n, err := c.values.ReadValues(c.buffer[:min(len(c.buffer), len(rows))])
-		for i := range n {
-			c.set(&rows[i], c.buffer[i], c, t) // copies, since the values are the page's
-		}
-		rows = rows[n:]
-		if errors.Is(err, io.EOF) || err == nil && n == 0 {
-			pq.Release(c.page)
-			c.page = nil
-		} else if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func unexpected(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
-}
-
-// texts holds copies of texts and numbers in large blocks, none of which is ever used twice.
-type texts struct {
-	bytes   []byte
-	numbers []float64
-}
-
-func (t *texts) copy(b []byte) string {
-	if len(b) == 0 {
-		return ""
-	}
-	if len(t.bytes)+len(b) > cap(t.bytes) {
-		t.bytes = make([]byte, 0, max(64<<10, len(b)))
-	}
-	at := len(t.bytes)
-	t.bytes = append(t.bytes, b...)
-	return text(t.bytes[at:])
-}
-
-func (t *texts) number(v float64) *float64 {
-	if len(t.numbers) == cap(t.numbers) {
-		t.numbers = make([]float64, 0, 1024)
-	}
-	t.numbers = append(t.numbers, v)
-	return &t.numbers[len(t.numbers)-1]
-}
-
-// repeated returns b as text, the same as the row before where it says the same.
-func (c *cursor) repeated(b []byte, t *texts) string {
-	if c.last != string(b) {
-		c.last = t.copy(b)
-	}
-	return c.last
-}
-
-// setter returns what puts a value of the named column into a row; nil for a column that is not known.
-func setter(column string) func(*fileRow, pq.Value, *cursor, *texts) {
-	if place := textPlace(column); place != nil {
-		return func(r *fileRow, v pq.Value, c *cursor, t *texts) { *place(r) = c.repeated(v.ByteArray(), t) }
-	}
-	switch column {
-	case "value":
-		return func(r *fileRow, v pq.Value, _ *cursor, t *texts) {
-			if !v.IsNull() {
-				r.Value = t.number(v.Double())
-			}
-		}
-	case "event_time":
-		return func(r *fileRow, v pq.Value, _ *cursor, _ *texts) { r.EventTime = v.Int64() }
-	case "ingest_time":
-		return func(r *fileRow, v pq.Value, _ *cursor, _ *texts) { r.IngestTime = v.Int64() }
-	case "device_time":
-		return func(r *fileRow, v pq.Value, _ *cursor, _ *texts) {
-			if !v.IsNull() {
-				r.DeviceTime = v.Int64()
-			}
-		}
-	case "origin_partition":
-		return func(r *fileRow, v pq.Value, _ *cursor, _ *texts) { r.OriginPartition = v.Int32() }
-	case "origin_position":
-		return func(r *fileRow, v pq.Value, _ *cursor, _ *texts) { r.OriginPosition = v.Int64() }
-	}
-	return nil
-}
-
-// textPlace says where a row keeps the named text.
-func textPlace(column string) func(*fileRow) *string {
-	switch column {
-	case "tenant":
-		return func(r *fileRow) *string { return &r.Tenant }
-	case "device_id":
-		return func(r *fileRow) *string { return &r.DeviceID }
-	case "device_type":
-		return func(r *fileRow) *string { return &r.DeviceType }
-	case "channel_key":
-		return func(r *fileRow) *string { return &r.ChannelKey }
-	case "channel_type":
-		return func(r *fileRow) *string { return &r.ChannelType }
-	case "channel_value":
-		return func(r *fileRow) *string { return &r.ChannelValue }
-	case "message_id":
-		return func(r *fileRow) *string { return &r.MessageID }
-	case "kind":
-		return func(r *fileRow) *string { return &r.Kind }
-	case "properties":
-		return func(r *fileRow) *string { return &r.Properties }
-	case "attributes":
-		return func(r *fileRow) *string { return &r.Attributes }
-	case "source":
-		return func(r *fileRow) *string { return &r.Source }
-	case "credential":
-		return func(r *fileRow) *string { return &r.Credential }
-	case "codec":
-		return func(r *fileRow) *string { return &r.Codec }
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/millrace/millrace/pkg/store/parquetfile"
 	"github.com/millrace/millrace/pkg/telemetry"
 )
 
@@ -34,9 +35,12 @@ func (h *History) recover(ctx context.Context) error {
 			return err
 		}
 	}
-	h.durable, err = m.covered()
+	covered, err := m.covered()
 	if err != nil {
 		return fmt.Errorf("manifest %s: %w", h.cfg.Manifest, err)
+	}
+	for from, progress := range covered {
+		h.rows.SetDurable(from, progress)
 	}
 	h.next = m.Next
 	h.catalog.current, h.catalog.paths = m, absolute(h.cfg.Dir, m.Files)
@@ -127,7 +131,7 @@ func verifyFile(path string, size int64) (err error) {
 	if st.Size() != size {
 		return damaged(path, fmt.Errorf("%d bytes, want %d", st.Size(), size))
 	}
-	if err := checkFooter(f, size); err != nil {
+	if err := parquetfile.CheckFooter(f, size); err != nil {
 		return damaged(path, err)
 	}
 	return nil

@@ -8,13 +8,14 @@ import (
 	"slices"
 	"time"
 
+	"github.com/millrace/millrace/pkg/store/gather"
 	"github.com/millrace/millrace/pkg/telemetry"
 )
 
 // maintainLoop runs Maintain every MaintainEvery until ctx ends.
 func (h *History) maintainLoop(ctx context.Context) {
 	h.watchDisk()
-	for rest(ctx, h.cfg.MaintainEvery) {
+	for gather.Rest(ctx, h.cfg.MaintainEvery) {
 		if err := h.Maintain(ctx); err != nil && ctx.Err() == nil {
 			h.cfg.Log.Error("history: upkeep of the archive; it is tried again", "error", err)
 		}
@@ -131,12 +132,10 @@ func (h *History) Status() Status {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	m := h.catalog.current
+	held := h.rows.Held()
 	s := Status{
-		Files: len(m.Files), MemoryRows: h.rows, MemoryBytes: h.bytes,
-		Damaged: m.Damaged, Closing: h.failure, Health: h.health,
-	}
-	if h.closing != nil {
-		s.MemoryRows += h.closing.rows
+		Files: len(m.Files), MemoryRows: held.Rows, MemoryBytes: held.Bytes,
+		Damaged: m.Damaged, Closing: held.Failure, Health: h.health,
 	}
 	for i := range m.Files {
 		s.FileRows += m.Files[i].Rows

@@ -1,4 +1,4 @@
-package parquet
+package parquetfile
 
 import (
 	"github.com/millrace/millrace/pkg/bus"
@@ -6,8 +6,8 @@ import (
 	"github.com/millrace/millrace/pkg/telemetry"
 )
 
-// fileRow is one row of a file: store.HistoryColumns, as parquet-go wants them. A nil or zero optional field is null.
-type fileRow struct {
+// Row is one row of a file: store.HistoryColumns, as parquet-go wants them. A nil or zero optional field is null.
+type Row struct {
 	Tenant          string   `parquet:"tenant,dict"`
 	DeviceID        string   `parquet:"device_id,dict"`
 	DeviceType      string   `parquet:"device_type,dict"`
@@ -35,8 +35,8 @@ func sortColumns() []string {
 	return []string{"tenant", "device_id", "channel_key", "event_time", "origin_partition", "origin_position"}
 }
 
-// compareRows orders rows as sortColumns says.
-func compareRows(a, b *fileRow) int {
+// Compare orders rows as sortColumns says.
+func Compare(a, b *Row) int {
 	if c := compareText(a.Tenant, b.Tenant); c != 0 {
 		return c
 	}
@@ -74,8 +74,8 @@ func compareText(a, b string) int {
 	return 1
 }
 
-// message returns what the row says. Its texts and bytes are the row's.
-func (r *fileRow) message() (store.MessageRow, error) {
+// Message returns what the row says. Its texts and bytes are the row's.
+func (r *Row) Message() (store.MessageRow, error) {
 	props, err := store.ParseProperties(nil, []byte(r.Properties))
 	m := store.MessageRow{
 		Message: telemetry.Message{

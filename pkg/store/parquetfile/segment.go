@@ -1,4 +1,4 @@
-package parquet
+package parquetfile
 
 import (
 	"encoding/binary"
@@ -46,8 +46,9 @@ type chunk struct {
 	bytes []byte
 }
 
-// segment is the rows of one lane that are in no file yet. It is guarded by History.mu while it grows and never changes after.
-type segment struct {
+// Segment is rows in memory that are in no file yet, a few times smaller than store.MessageRow. One goroutine at a time adds to
+// it, while others may read a View of it.
+type Segment struct {
 	chunks []chunk
 	series []series
 	index  map[string]uint32
@@ -56,28 +57,37 @@ type segment struct {
 	size   int64 // bytes of memory, about
 }
 
-func newSegment() *segment { return &segment{index: make(map[string]uint32)} }
+// NewSegment returns an empty one.
+func NewSegment() *Segment { return &Segment{index: make(map[string]uint32)} }
 
-// view is a segment as of a moment, safe to read while the segment grows.
-type view struct {
+// View is a segment as of a moment, safe to read while the segment grows.
+type View struct {
 	chunks []chunk
 	series []series
 	rows   int
 }
 
-func (s *segment) view() view {
-	return view{chunks: slices.Clone(s.chunks), series: s.series, rows: s.rows}
+// View shows the rows that are in s now.
+func (s *Segment) View() View {
+	return View{chunks: slices.Clone(s.chunks), series: s.series, rows: s.rows}
 }
 
-// mark is a place in a segment to go back to.
-type mark struct {
+// Rows returns how many rows s has.
+func (s *Segment) Rows() int { return s.rows }
+
+// Size returns about how many bytes of memory s takes.
+func (s *Segment) Size() int64 { return s.size }
+
+// Mark is a place in a segment to go back to.
+type Mark struct {
 	chunks, rows, series int
 	lastRows, lastBytes  int // of the last chunk
 	size                 int64
 }
 
-func (s *segment) mark() mark {
-	m := mark{chunks: len(s.chunks), rows: s.rows, series: len(s.series), size: s.size}
+// Mark returns the place where s ends now.
+func (s *Segment) Mark() Mark {
+	m := Mark{chunks: len(s.chunks), rows: s.rows, series: len(s.series), size: s.size}
 	if m.chunks > 0 {
 		last := &s.chunks[m.chunks-1]
 		m.lastRows, m.lastBytes = len(last.rows), len(last.bytes)
@@ -85,8 +95,8 @@ func (s *segment) mark() mark {
 	return m
 }
 
-// back takes away what was added since m was made. No view may have been taken meanwhile.
-func (s *segment) back(m mark) {
+// Back takes away what was added since m was made. No view may have been taken meanwhile.
+func (s *Segment) Back(m Mark) {
 	clear(s.chunks[m.chunks:])
 	s.chunks = s.chunks[:m.chunks]
 	if m.chunks > 0 {
@@ -99,8 +109,8 @@ func (s *segment) back(m mark) {
 	s.rows, s.size = m.rows, m.size
 }
 
-// add takes a copy of m; the reason is set where no file could ever hold it.
-func (s *segment) add(m *store.MessageRow) (reason string) {
+// Add takes a copy of m; the reason is set where no file could ever hold it.
+func (s *Segment) Add(m *store.MessageRow) (reason string) {
 	position, err := store.PackPosition(m.Origin.Position)
 	if err != nil {
 		return err.Error()
@@ -137,7 +147,7 @@ func (s *segment) add(m *store.MessageRow) (reason string) {
 }
 
 // intern returns the number of m's series. Text is checked only when a series is new.
-func (s *segment) intern(m *store.MessageRow) (number uint32, reason string) {
+func (s *Segment) intern(m *store.MessageRow) (number uint32, reason string) {
 	texts := [...]string{m.Tenant, m.DeviceID, m.DeviceType, m.ChannelKey, m.ChannelType, m.Source, m.Credential, m.Codec}
 	key := append(s.key[:0], byte(m.Kind))
 	for _, t := range texts {
@@ -218,7 +228,7 @@ func (c *chunk) parts(r *packedRow) (value, id, attributes, properties []byte) {
 }
 
 // message fills m with a row. Everything m points to is the segment's and never changes.
-func (v *view) message(m *store.MessageRow, c *chunk, r *packedRow) {
+func (v *View) message(m *store.MessageRow, c *chunk, r *packedRow) {
 	s := &v.series[r.series]
 	value, id, attributes, properties := c.parts(r)
 	*m = store.MessageRow{
@@ -239,10 +249,10 @@ func (v *view) message(m *store.MessageRow, c *chunk, r *packedRow) {
 }
 
 // file fills f with a row; scratch is where the JSON of properties is made, and f points into what is returned.
-func (v *view) file(f *fileRow, c *chunk, r *packedRow, scratch []byte) []byte {
+func (v *View) file(f *Row, c *chunk, r *packedRow, scratch []byte) []byte {
 	s := &v.series[r.series]
 	value, id, attributes, properties := c.parts(r)
-	*f = fileRow{
+	*f = Row{
 		Tenant: s.tenant, DeviceID: s.device, DeviceType: s.deviceType, ChannelKey: s.channel, ChannelType: s.channelType,
 		ChannelValue: text(value), EventTime: int64(r.event), IngestTime: int64(r.ingest), DeviceTime: int64(r.device),
 		MessageID: text(id), Kind: store.KindName(s.kind), Attributes: text(attributes),
@@ -263,21 +273,24 @@ func (v *view) file(f *fileRow, c *chunk, r *packedRow, scratch []byte) []byte {
 // pieceRows is how many rows are made into messages at once.
 const pieceRows = 1024
 
-// piece is up to pieceRows rows of a chunk of a view.
-type piece struct{ view, chunk, row int }
+// Piece is up to pieceRows rows of a chunk of a view.
+type Piece struct {
+	View       int // number of the view it is of
+	chunk, row int
+}
 
-// pieces appends those of v, which is the view of that number.
-func (v *view) pieces(dst []piece, number int) []piece {
+// Pieces appends those of v, which is the view of that number.
+func (v *View) Pieces(dst []Piece, number int) []Piece {
 	for i := range v.chunks {
 		for row := 0; row < len(v.chunks[i].rows); row += pieceRows {
-			dst = append(dst, piece{number, i, row})
+			dst = append(dst, Piece{number, i, row})
 		}
 	}
 	return dst
 }
 
-// messages returns the rows of a piece, in memory of its own.
-func (v *view) messages(p piece) []store.MessageRow {
+// Messages returns the rows of a piece, in memory of its own.
+func (v *View) Messages(p Piece) []store.MessageRow {
 	c := &v.chunks[p.chunk]
 	rows := c.rows[p.row:min(p.row+pieceRows, len(c.rows))]
 	run := make([]store.MessageRow, len(rows))

@@ -1,4 +1,4 @@
-package parquet
+package parquetfile
 
 import (
 	"cmp"
@@ -12,17 +12,20 @@ type ref struct {
 	view, chunk, row uint32
 }
 
-// hourRows are the rows of one hour, in the order of a file; of several hours, the first of which is hour, where spread.
-type hourRows struct {
-	hour   int64
+// HourRows are the rows of one hour, in the order of a file; of several hours, the first of which is Hour, where Spread.
+type HourRows struct {
+	Hour   int64 // since 1970, see HourOf
+	Spread bool
 	refs   []ref
-	spread bool
 }
 
-// order sorts the rows of views and cuts them by the hour of their event. Its cost is linear where rows came in the order of
+// Len returns how many rows they are.
+func (h *HourRows) Len() int { return len(h.refs) }
+
+// Order sorts the rows of views and cuts them by the hour of their event. Its cost is linear where rows came in the order of
 // their time, which is the rule: one pass puts each row beside those of its device and channel, and only what is out of order
 // there is sorted.
-func order(views []view) []hourRows {
+func Order(views []View) []HourRows {
 	ranks, count := rank(views)
 	starts := make([]int, count+1)
 	total := 0
@@ -57,7 +60,7 @@ func order(views []view) []hourRows {
 }
 
 // rank gives each series of each view the number of its device and channel in the order of files.
-func rank(views []view) (ranks [][]int, count int) {
+func rank(views []View) (ranks [][]int, count int) {
 	type entry struct{ view, series int }
 	var all []entry
 	for v := range views {
@@ -87,9 +90,9 @@ func rank(views []view) (ranks [][]int, count int) {
 	return ranks, count
 }
 
-func rowOf(views []view, r ref) *packedRow { return &views[r.view].chunks[r.chunk].rows[r.row] }
+func rowOf(views []View, r ref) *packedRow { return &views[r.view].chunks[r.chunk].rows[r.row] }
 
-func compareWithin(views []view) func(a, b ref) int {
+func compareWithin(views []View) func(a, b ref) int {
 	return func(a, b ref) int {
 		x, y := rowOf(views, a), rowOf(views, b)
 		switch {
@@ -103,7 +106,7 @@ func compareWithin(views []view) func(a, b ref) int {
 }
 
 // sortGroup orders the rows of one device and channel by event time and origin.
-func sortGroup(views []view, refs []ref) {
+func sortGroup(views []View, refs []ref) {
 	compare := compareWithin(views)
 	if !slices.IsSortedFunc(refs, compare) {
 		slices.SortFunc(refs, compare)
@@ -111,16 +114,16 @@ func sortGroup(views []view, refs []ref) {
 }
 
 // cutHours gives each hour its rows, in the order they have; hours rise.
-func cutHours(views []view, refs []ref) []hourRows {
+func cutHours(views []View, refs []ref) []HourRows {
 	if len(refs) == 0 {
 		return nil
 	}
 	index := map[int64]int{}
 	var counts []int
-	var hours []hourRows
+	var hours []HourRows
 	last, lastHour := -1, int64(0)
 	place := func(t telemetry.Time) int {
-		hour := hourOf(t)
+		hour := HourOf(t)
 		if last >= 0 && hour == lastHour {
 			return last
 		}
@@ -128,7 +131,7 @@ func cutHours(views []view, refs []ref) []hourRows {
 		if !ok {
 			i = len(hours)
 			index[hour] = i
-			hours = append(hours, hourRows{hour: hour})
+			hours = append(hours, HourRows{Hour: hour})
 			counts = append(counts, 0)
 		}
 		last, lastHour = i, hour
@@ -151,26 +154,32 @@ func cutHours(views []view, refs []ref) []hourRows {
 		h := &hours[places[i]]
 		h.refs = append(h.refs, r)
 	}
-	slices.SortFunc(hours, func(a, b hourRows) int { return cmp.Compare(a.hour, b.hour) })
+	slices.SortFunc(hours, func(a, b HourRows) int { return cmp.Compare(a.Hour, b.Hour) })
 	return hours
 }
 
-// spread keeps the n hours with the most rows and puts the rows of all others into one more, the last, not yet in order.
-func spread(hours []hourRows, n int) []hourRows {
+// Spread makes n of hours, at least one, where there are more: the hours with the most rows stay, and the rows of all others are put
+// into one more, the last.
+func Spread(views []View, hours []HourRows, n int) []HourRows {
+	n = max(n, 1)
+	if len(hours) <= n {
+		return hours
+	}
 	bySize := slices.Clone(hours)
-	slices.SortStableFunc(bySize, func(a, b hourRows) int { return cmp.Compare(len(b.refs), len(a.refs)) })
-	rest := hourRows{hour: bySize[n].hour, spread: true}
-	for _, h := range bySize[n:] {
-		rest.hour = min(rest.hour, h.hour)
+	slices.SortStableFunc(bySize, func(a, b HourRows) int { return cmp.Compare(len(b.refs), len(a.refs)) })
+	rest := HourRows{Hour: bySize[n-1].Hour, Spread: true}
+	for _, h := range bySize[n-1:] {
+		rest.Hour = min(rest.Hour, h.Hour)
 		rest.refs = append(rest.refs, h.refs...)
 	}
-	kept := slices.Clone(bySize[:n])
-	slices.SortFunc(kept, func(a, b hourRows) int { return cmp.Compare(a.hour, b.hour) })
+	inOrder(views, rest.refs)
+	kept := slices.Clone(bySize[:n-1])
+	slices.SortFunc(kept, func(a, b HourRows) int { return cmp.Compare(a.Hour, b.Hour) })
 	return append(kept, rest)
 }
 
 // inOrder sorts rows of any devices into the order of a file.
-func inOrder(views []view, refs []ref) {
+func inOrder(views []View, refs []ref) {
 	ranks, _ := rank(views)
 	within := compareWithin(views)
 	slices.SortFunc(refs, func(a, b ref) int {
