@@ -30,6 +30,10 @@ type Instance struct {
 	// Crash kills the log's engine, or the process that holds Log where they are one, without warning, starts again on the
 	// same data and returns a handle on it, closed by t.Cleanup. It may be called while the log is in use.
 	Crash func(t *testing.T) bus.Log
+	// Mortal returns a handle as of another process, closed by t.Cleanup, and what cuts that process off: from then on it gets
+	// nothing through to the engine and hears nothing from it, without any connection being closed. nil where there is no such
+	// thing.
+	Mortal func(t *testing.T) (log bus.Log, die func())
 }
 
 // Run runs the suite.
@@ -64,6 +68,9 @@ func Run(t *testing.T, d Driver) {
 		{"an own that fails ends the subscription with its error, after every own has returned", ownFails},
 		{"an own that returns ends the subscription", ownReturns},
 		{"a share is given away only after its owner has returned", handOver},
+		{"shares are dealt out evenly, and again when a member joins or leaves", sharingOut},
+		{"a member that is one too many waits, and gets a share when another leaves", moreMembersThanShares},
+		{"the shares of a member that dies without a word go to the others", silentDeath},
 		{"closing ends reads and subscriptions with ErrClosed", closing},
 		{"what was acknowledged before a crash is there after it", crashKeepsAcknowledged},
 		{"what was committed before a crash is there after it", crashKeepsCommits},

@@ -4,16 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"slices"
+	"strconv"
 
 	"github.com/millrace/millrace/pkg/bus"
 )
 
-type ownFunc func(context.Context, bus.Share) error
-
-// Subscribe implements bus.Log. One member at a time, which holds the group's lease, owns all shares; the others wait, and one
-// takes over as soon as it leaves, or within Config.Lease after it died. (Dealing the shares out over the members is to come.)
-// From its first Subscribe on a group holds the records of its topics until it has committed.
+// Subscribe implements bus.Log. The shares are dealt out evenly over the members of the group, in this process and others: when one
+// joins, the others give some up; when one leaves, its shares go to the rest at once, and when a process dies, within
+// Config.Lease. Two never own a share as far as leases can promise that: a process that hangs for longer than its lease learns
+// only afterwards that it has lost it, and an own that does not return within a quarter of the lease after its context has
+// ended for that reason may still be at work when the next one begins. What they write then is caught by the store (ErrFenced)
+// or by origins. From its first Subscribe on a group holds the records of its topics until it has committed.
 func (l *Log) Subscribe(ctx context.Context, group string, topics []string, own func(context.Context, bus.Share) error) error {
 	if err := l.subscribe(ctx, group, topics, own); err != nil {
 		return fmt.Errorf("subscribe %s to %v: %w", group, topics, err)
@@ -37,28 +39,49 @@ func (l *Log) subscribe(ctx context.Context, group string, topics []string, own 
 		}
 		return err
 	}
-	var first error
-	for life.Err() == nil {
-		held, err := l.acquire(life, group)
-		if err != nil {
-			return errors.Join(first, err)
-		}
-		if held == nil {
-			break
-		}
-		ended, err := l.ownAll(life, held, group, topics, own)
-		held.release(life)
-		if first == nil {
-			first = err
-		}
-		if ended {
-			return first
-		}
-	}
-	if first != nil || ctx.Err() != nil {
+	first, ended := l.serve(life, group, slices.Clone(topics), own)
+	if ended || first != nil || ctx.Err() != nil {
 		return first
 	}
 	return l.fault() // closed
+}
+
+// serve is a member under one lease after the other, until ctx ends, or an own ends it.
+func (l *Log) serve(ctx context.Context, group string, topics []string, own ownFunc) (first error, ended bool) { //nolint:revive // the error is of the past
+	r := l.enter() //nolint:contextcheck // it is shared by all members
+	defer l.leave()
+	joined := l.cfg.Now().UnixNano()
+	for ctx.Err() == nil {
+		held, err := r.lease(ctx)
+		if held == nil {
+			return errors.Join(first, err), false
+		}
+		m := &member{
+			log: l, roster: r, lease: held, group: keyToken(group), joined: joined, own: own,
+			id:    held.id + "." + strconv.FormatUint(l.sent.Add(1), 36),
+			share: func(number int) bus.Share { return l.share(number, group, topics) },
+			wake:  make(chan struct{}, 1), held: map[int]*holding{}, released: map[int]uint64{},
+		}
+		m.serve(ctx)
+		held.using.Done()
+		if first == nil {
+			first = m.err
+		}
+		if m.ended {
+			return first, true
+		}
+	}
+	return first, false
+}
+
+// share opens a share's partitions for a group.
+func (l *Log) share(number int, group string, topics []string) bus.Share {
+	s := bus.Share{Number: number}
+	for _, topic := range topics {
+		id := bus.PartitionID{Topic: topic, Number: number}
+		s.Partitions = append(s.Partitions, &view{log: l, part: l.parts[id], commit: &commit{key: commitKey(group, id)}})
+	}
+	return s
 }
 
 // join makes the group known, so that the trimmer keeps what it has not read.
@@ -76,43 +99,4 @@ func (l *Log) join(ctx context.Context, group string, topics []string) error {
 		}
 	}
 	return nil
-}
-
-// ownAll runs own on every share until all have returned. ended is true when one returned although its context lived; the
-// error is the first of any.
-func (l *Log) ownAll(ctx context.Context, held *lease, group string, topics []string, own ownFunc) (ended bool, err error) {
-	term, stop := context.WithCancel(ctx)
-	defer stop()
-	var (
-		owns sync.WaitGroup
-		mu   sync.Mutex
-	)
-	for n := range l.cfg.Partitions {
-		share := bus.Share{Number: n}
-		for _, topic := range topics {
-			id := bus.PartitionID{Topic: topic, Number: n}
-			share.Partitions = append(share.Partitions, &view{log: l, part: l.parts[id], commit: &commit{key: commitKey(group, id)}})
-		}
-		owns.Go(func() {
-			failure := own(term, share)
-			mu.Lock()
-			defer mu.Unlock()
-			if term.Err() == nil {
-				ended = true
-				stop()
-			}
-			if err == nil {
-				err = failure
-			}
-		})
-	}
-	var renewal sync.WaitGroup
-	renewed, enough := context.WithCancel(context.WithoutCancel(ctx))
-	renewal.Go(func() { // until the last own has returned, also when ctx has ended
-		held.renew(renewed, stop)
-	})
-	owns.Wait()
-	enough()
-	renewal.Wait()
-	return ended, err
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
@@ -15,9 +17,10 @@ import (
 const (
 	partitionsKey   = "millrace-partitions" // in the metadata of every stream
 	layoutAtOnce    = 8                     // requests under way while streams are looked up or created
-	leasesBytesMax  = 16 << 20
+	groupsBytesMax  = 16 << 20
 	positionsBucket = "_positions"
-	leasesBucket    = "_leases"
+	groupsBucket    = "_groups"
+	keyValuePrefix  = "KV_" // of the stream of a bucket
 )
 
 // layOut creates what is missing, and brings limits up to what Config says.
@@ -44,8 +47,19 @@ func (l *Log) layOut(ctx context.Context) error {
 }
 
 func (l *Log) layOutStream(ctx context.Context, p *partition) error {
-	want := l.streamConfig(p)
-	have, err := l.js.Stream(ctx, p.stream)
+	return l.ensure(ctx, l.streamConfig(p), func(is jetstream.StreamConfig) error {
+		want := strconv.Itoa(l.cfg.Partitions)
+		if n := is.Metadata[partitionsKey]; n != want {
+			return fmt.Errorf("the log was made with %q partitions of each topic, want %s: the number cannot be changed, since devices would move", n, want)
+		}
+		return nil
+	})
+}
+
+// ensure creates a stream, or brings one that is there up to what is wanted, unless check refuses that. Copies are added,
+// never taken away: a process whose configuration asks for fewer must not undo what another one's asks for.
+func (l *Log) ensure(ctx context.Context, want jetstream.StreamConfig, check func(is jetstream.StreamConfig) error) error {
+	have, err := l.js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		_, err = l.js.CreateStream(ctx, want)
 		return err
@@ -54,10 +68,12 @@ func (l *Log) layOutStream(ctx context.Context, p *partition) error {
 		return err
 	}
 	is := have.CachedInfo().Config
-	if n := is.Metadata[partitionsKey]; n != want.Metadata[partitionsKey] {
-		return fmt.Errorf("the log was made with %q partitions of each topic, want %d: the number cannot be changed, since devices would move", n, l.cfg.Partitions)
+	if err := check(is); err != nil {
+		return err
 	}
-	if is.MaxBytes == want.MaxBytes && is.MaxMsgSize == want.MaxMsgSize && is.Replicas == want.Replicas && is.Duplicates == want.Duplicates {
+	want.Replicas = max(want.Replicas, is.Replicas)
+	if is.MaxBytes == want.MaxBytes && is.MaxMsgSize == want.MaxMsgSize && is.Replicas == want.Replicas && is.Duplicates == want.Duplicates &&
+		is.AllowDirect == want.AllowDirect {
 		return nil
 	}
 	_, err = l.js.UpdateStream(ctx, want)
@@ -81,28 +97,56 @@ func (l *Log) streamConfig(p *partition) jetstream.StreamConfig {
 	}
 }
 
-func (l *Log) layOutBuckets(ctx context.Context) error {
-	var err error
-	l.positions, err = l.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket: l.cfg.Prefix + positionsBucket, Description: "Millrace: how far each group has come",
-		Storage: jetstream.FileStorage, Replicas: l.cfg.Replicas, History: 1,
-	})
-	if err != nil {
-		return fmt.Errorf("bucket %s: %w", l.cfg.Prefix+positionsBucket, err)
+func (l *Log) layOutBuckets(ctx context.Context) (err error) {
+	if l.positions, err = l.layOutBucket(ctx, l.positionsConfig()); err != nil {
+		return err
 	}
-	l.leases, err = l.layOutLeases(ctx)
+	l.groups, err = l.layOutBucket(ctx, l.groupsConfig())
 	return err
 }
 
-// layOutLeases creates the bucket of leases. It is in memory, so that after a restart of the server no dead member of the
-// process that it ran in is waited for; the living put theirs back. A server that is alone forgets the bucket itself as well.
-func (l *Log) layOutLeases(ctx context.Context) (jetstream.KeyValue, error) {
-	bucket, err := l.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket: l.cfg.Prefix + leasesBucket, Description: "Millrace: which member owns each group's shares",
-		Storage: jetstream.MemoryStorage, Replicas: l.cfg.Replicas, History: 1, TTL: l.cfg.Lease, MaxBytes: leasesBytesMax,
-	})
+func (l *Log) layOutBucket(ctx context.Context, want jetstream.StreamConfig) (jetstream.KeyValue, error) {
+	if err := l.ensure(ctx, want, func(jetstream.StreamConfig) error { return nil }); err != nil {
+		return nil, fmt.Errorf("bucket %s: %w", want.Name, err)
+	}
+	bucket, err := l.js.KeyValue(ctx, strings.TrimPrefix(want.Name, keyValuePrefix))
 	if err != nil {
-		return nil, fmt.Errorf("bucket %s: %w", l.cfg.Prefix+leasesBucket, err)
+		return nil, fmt.Errorf("bucket %s: %w", want.Name, err)
 	}
 	return bucket, nil
+}
+
+// layOutGroups creates the bucket of groups once more, which a server that is alone has forgotten when it was started again.
+func (l *Log) layOutGroups(ctx context.Context) error {
+	bounded, cause, cancel := l.bounded(ctx, requestTimeout)
+	defer cancel()
+	if err := l.ensure(bounded, l.groupsConfig(), func(jetstream.StreamConfig) error { return nil }); err != nil {
+		return errors.Join(cause(), fmt.Errorf("bucket of groups: %w", err))
+	}
+	return nil
+}
+
+func (l *Log) positionsConfig() jetstream.StreamConfig {
+	c := l.bucketConfig(positionsBucket, "how far each group has come")
+	c.Storage = jetstream.FileStorage
+	return c
+}
+
+// groupsConfig is of the bucket of members and owners. It is in memory, so that after a restart of the server no dead member of the
+// process that it ran in is waited for; the living put theirs back.
+func (l *Log) groupsConfig() jetstream.StreamConfig {
+	c := l.bucketConfig(groupsBucket, "who is a member of each group, and owns which shares")
+	c.Storage, c.MaxBytes = jetstream.MemoryStorage, groupsBytesMax
+	return c
+}
+
+// bucketConfig is a bucket of keys and values as the client library makes it, but for direct reads, which any replica answers,
+// also one that is behind: a position or an owner that is out of date.
+func (l *Log) bucketConfig(name, what string) jetstream.StreamConfig {
+	bucket := l.cfg.Prefix + name
+	return jetstream.StreamConfig{
+		Name: keyValuePrefix + bucket, Description: "Millrace: " + what, Subjects: []string{"$KV." + bucket + ".>"},
+		MaxMsgsPerSubject: 1, MaxBytes: -1, MaxMsgs: -1, MaxMsgSize: -1, MaxConsumers: -1, Discard: jetstream.DiscardNew,
+		AllowRollup: true, DenyDelete: true, Duplicates: 2 * time.Minute, Replicas: l.cfg.Replicas,
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -12,116 +13,129 @@ import (
 )
 
 const (
-	acquireEvery   = 250 * time.Millisecond // how soon a waiting member sees that a lease is free
-	renewalsALease = 3
+	renewalsALease = 6
+	acquireEvery   = 250 * time.Millisecond // how soon a lease is asked for again
 	releaseMax     = 2 * time.Second
 )
 
-// lease is a member's claim on all shares of a group: a key that the server forgets unless it is written again in time.
+var errLeaseLost = errors.New("another member has ended the lease")
+
+// lease is this process's sign of life towards all others, for all its members of all groups: a key that it writes again
+// and again. Whoever has seen the same revision for Config.Lease may end it by a write that the server takes only at that
+// revision. So the process has lost it by then, or learns so from its next renewal; it gives up by itself when three quarters of
+// the time have passed.
 type lease struct {
-	log      *Log
-	key      string
-	token    string // the key's value: of this claim alone, since a process may have several members of a group
-	revision uint64
+	roster *roster
+	id     string
+	life   context.Context //nolint:containedctx // ends when the lease is lost
+	lost   context.CancelCauseFunc
+	using  sync.WaitGroup // members
+
+	revision uint64 // of the goroutine that renews it, as renewed is
 	renewed  time.Time
 }
 
-// acquire waits until the group has no owner and makes this process the owner. It returns nil when ctx has ended,
-// and an error only when the connection was closed for good.
-func (l *Log) acquire(ctx context.Context, group string) (*lease, error) {
-	held := &lease{log: l, key: keyToken(group), token: l.id + "." + strconv.FormatUint(l.sent.Add(1), 36)}
+func (h *lease) key() string { return leasePrefix + h.id }
+
+// acquireLease writes a fresh lease, and tries on until that succeeds. It returns nil when ctx has ended, and an error only when the
+// connection was closed for good.
+func (r *roster) acquireLease(ctx context.Context) (*lease, error) {
+	l := r.log
+	h := &lease{roster: r, id: l.id + "-" + strconv.FormatUint(l.sent.Add(1), 36)}
+	h.life, h.lost = context.WithCancelCause(ctx)
 	for told := false; ; {
-		err := held.create(ctx)
-		if err == nil {
-			return held, nil
+		err := h.write(ctx, 0)
+		if gone(err) {
+			if err = l.layOutGroups(ctx); err == nil {
+				err = h.write(ctx, 0)
+			}
 		}
-		if errors.Is(err, nats.ErrConnectionClosed) && ctx.Err() == nil && l.fault() == nil {
-			return nil, fmt.Errorf("ask for the lease: %w", err)
-		}
-		if !told && !changedByOther(err) && ctx.Err() == nil {
+		switch {
+		case err == nil:
+			return h, nil
+		case ctx.Err() != nil:
+			h.lost(nil)
+			return nil, nil
+		case errors.Is(err, nats.ErrConnectionClosed):
+			h.lost(nil)
+			return nil, fmt.Errorf("ask for a lease: %w", err)
+		case changedByOther(err): // an earlier attempt whose answer was lost
+			h.id = l.id + "-" + strconv.FormatUint(l.sent.Add(1), 36)
+		case !told:
 			told = true // once, not four times a second
-			l.cfg.Log.Warn("cannot ask for the lease of a group; trying on", "group", group, "error", err)
+			l.cfg.Log.Warn("cannot ask for a lease; trying on", "error", err)
 		}
 		if !pause(ctx, acquireEvery) {
+			h.lost(nil)
 			return nil, nil
 		}
 	}
 }
 
-func (h *lease) create(ctx context.Context) error {
-	began := h.log.cfg.Now()
-	bounded, _, cancel := h.log.bounded(ctx, h.log.cfg.Lease/renewalsALease)
-	defer cancel()
-	revision, err := h.log.leases.Create(bounded, h.key, []byte(h.token))
-	if gone(err) {
-		if _, err = h.log.layOutLeases(bounded); err == nil {
-			revision, err = h.log.leases.Create(bounded, h.key, []byte(h.token))
-		}
-	}
+// write renews the lease at the given revision.
+func (h *lease) write(ctx context.Context, at uint64) error {
+	began := h.roster.log.cfg.Now()
+	revision, err := h.roster.write(ctx, h.key(), "1", at)
 	if err == nil {
 		h.revision, h.renewed = revision, began
 	}
 	return err
 }
 
-// renew keeps the lease until ctx ends. When it is lost, or cannot be known to hold any longer, lost is called.
-func (h *lease) renew(ctx context.Context, lost func()) {
-	lifetime := h.log.cfg.Lease
+// keep renews the lease until ctx ends or it is lost.
+func (h *lease) keep(ctx context.Context) {
+	l := h.roster.log
+	lifetime := l.cfg.Lease
 	for pause(ctx, lifetime/renewalsALease) {
-		err := h.update(ctx)
+		err := h.write(ctx, h.revision)
 		if ctx.Err() != nil {
 			return
 		}
-		if changedByOther(err) || gone(err) {
-			// Gone with a server that was restarted, taken by another, or renewed by an update whose answer was lost.
-			if err = h.create(ctx); changedByOther(err) {
-				err = h.adopt(ctx)
-			}
+		expired := func() bool { return l.cfg.Now().Sub(h.renewed) > lifetime-lifetime/4 }
+		if (changedByOther(err) || gone(err)) && !expired() {
+			err = h.restore(ctx)
 		}
-		if changedByOther(err) || err != nil && h.log.cfg.Now().Sub(h.renewed) > lifetime-lifetime/renewalsALease {
-			h.log.cfg.Log.Warn("lost the lease of a group", "group", h.key, "error", err)
-			lost()
+		switch {
+		case err == nil:
+			h.roster.sayLeft(ctx)
+		case errors.Is(err, errLeaseLost), errors.Is(err, nats.ErrConnectionClosed), expired():
+			l.cfg.Log.Warn("lost the lease of this process; its shares may go to others", "error", err)
+			h.lost(err)
 			return
 		}
 	}
 }
 
-func (h *lease) update(ctx context.Context) error {
-	began := h.log.cfg.Now()
-	bounded, _, cancel := h.log.bounded(ctx, h.log.cfg.Lease/renewalsALease)
-	defer cancel()
-	revision, err := h.log.leases.Update(bounded, h.key, []byte(h.token), h.revision)
-	if err == nil {
-		h.revision, h.renewed = revision, began
+// restore renews the lease where its revision is not the one that was known: an answer was lost, or a server that keeps
+// it in memory was started again, in which case everything else of this process is to be put back as well.
+func (h *lease) restore(ctx context.Context) error {
+	revision, state, err := h.roster.look(ctx, h.key())
+	if gone(err) {
+		if err = h.roster.log.layOutGroups(ctx); err == nil {
+			revision, state, err = h.roster.look(ctx, h.key())
+		}
 	}
-	return err
-}
-
-// adopt renews the lease where it is still this claim's under a revision that nobody told of.
-func (h *lease) adopt(ctx context.Context) error {
-	bounded, _, cancel := h.log.bounded(ctx, h.log.cfg.Lease/renewalsALease)
-	defer cancel()
-	entry, err := h.log.leases.Get(bounded, h.key)
-	if err != nil {
+	switch {
+	case err != nil:
+		return err
+	case state == erased:
+		return errLeaseLost
+	case state == present:
+		return h.write(ctx, revision)
+	}
+	if err := h.write(ctx, 0); err != nil {
 		return err
 	}
-	if string(entry.Value()) != h.token {
-		return fmt.Errorf("another member has it: %w", jetstream.ErrKeyExists)
-	}
-	h.revision = entry.Revision()
-	return h.update(ctx)
+	h.roster.forgotten()
+	return nil
 }
 
-// release lets another member take over at once. Should that not get through, the lease runs out by itself.
-func (h *lease) release(ctx context.Context) {
-	if h.log.life.Err() != nil {
-		return
-	}
-	bounded, _, cancel := h.log.bounded(context.WithoutCancel(ctx), releaseMax)
+// end tells the others that this lease and whatever it held is over.
+func (h *lease) end(ctx context.Context) {
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseMax)
 	defer cancel()
-	err := h.log.leases.Delete(bounded, h.key, jetstream.LastRevision(h.revision))
-	if err != nil && !changedByOther(err) && !errors.Is(err, jetstream.ErrKeyNotFound) {
-		h.log.cfg.Log.Debug("cannot release the lease of a group; it runs out", "group", h.key, "error", err)
+	if err := h.roster.erase(bounded, h.key()); err != nil {
+		h.roster.log.cfg.Log.Debug("cannot give a lease back; it runs out", "error", err)
 	}
 }
 

@@ -22,13 +22,17 @@ type Log struct {
 	conn      *nats.Conn
 	js        jetstream.JetStream
 	positions jetstream.KeyValue // progress by group, topic and partition
-	leases    jetstream.KeyValue // members by group
+	groups    jetstream.KeyValue // members and owners
 	parts     map[bus.PartitionID]*partition
 	metrics   *metrics
 	id        string // of this member, and of its message ids
 	link      link
 	frames    sync.Pool     // of *frameBuffers
 	sent      atomic.Uint64 // messages, for their ids
+
+	rosterMu sync.Mutex
+	roster   *roster // nil while this process has no members
+	members  int     // that it has
 
 	life    context.Context //nolint:containedctx // ends with Close; what it starts outlives Open's context
 	end     context.CancelFunc

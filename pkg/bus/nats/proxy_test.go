@@ -13,7 +13,8 @@ import (
 type proxy struct {
 	listener net.Listener
 	target   string
-	mute     atomic.Bool
+	mute     atomic.Bool // towards the client
+	deaf     atomic.Bool // towards the server
 
 	mu    sync.Mutex
 	conns []net.Conn
@@ -53,7 +54,7 @@ func (p *proxy) accept() {
 		p.conns = append(p.conns, client, server)
 		p.mu.Unlock()
 		p.wg.Go(func() {
-			_, _ = io.Copy(server, client)
+			_, _ = io.Copy(muted{server, &p.deaf}, client)
 			_ = server.Close()
 		})
 		p.wg.Go(func() {
@@ -71,6 +72,12 @@ func (p *proxy) cut() {
 		_ = c.Close()
 	}
 	p.conns = nil
+}
+
+// freeze cuts both sides off from each other while both connections stay open.
+func (p *proxy) freeze() {
+	p.mute.Store(true)
+	p.deaf.Store(true)
 }
 
 type muted struct {

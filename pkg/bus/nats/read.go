@@ -64,14 +64,26 @@ func (v *view) read(ctx context.Context, start bus.Start, yield func(bus.Batch) 
 		return ctx.Err()
 	}
 	l := v.log
-	link := l.link.current()
 	consumer, err := v.consumer(ctx, start)
 	if err != nil {
 		return err
 	}
-	defer v.deleteConsumer(ctx, consumer.CachedInfo().Name)
+	return l.deliver(ctx, v.part.stream, consumer, readHeartbeat, func(msg jetstream.Msg, meta *jetstream.MsgMetadata) bool {
+		if start.Time != 0 && meta.Timestamp.UnixNano() < start.Time {
+			return true // from a replica that had not yet got as far when the consumer was made
+		}
+		batch := v.batch(msg.Data(), meta, start.Position)
+		return len(batch.Records) == 0 || yield(batch)
+	})
+}
+
+// deliver hands what a consumer gets to yield, one after the other, until yield returns false, ctx ends or reading breaks, and
+// removes the consumer.
+func (l *Log) deliver(ctx context.Context, stream string, consumer jetstream.Consumer, heartbeat time.Duration, yield func(jetstream.Msg, *jetstream.MsgMetadata) bool) error {
+	defer l.deleteConsumer(ctx, stream, consumer.CachedInfo().Name)
+	link := l.link.current()
 	msgs, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(readFramesMax, readBufferBytes), jetstream.PullExpiry(readExpiry),
-		jetstream.PullHeartbeat(readHeartbeat), jetstream.WithMessagesErrOnMissingHeartbeat(true))
+		jetstream.PullHeartbeat(heartbeat), jetstream.WithMessagesErrOnMissingHeartbeat(true))
 	if err != nil {
 		return err
 	}
@@ -91,8 +103,7 @@ func (v *view) read(ctx context.Context, start bus.Start, yield func(bus.Batch) 
 		if meta.Sequence.Consumer != delivered {
 			return fmt.Errorf("%w: message %d, want %d", errGap, meta.Sequence.Consumer, delivered)
 		}
-		batch := v.batch(msg.Data(), meta, start.Position)
-		if len(batch.Records) > 0 && !yield(batch) {
+		if !yield(msg, meta) {
 			return nil
 		}
 	}
@@ -128,10 +139,10 @@ func (v *view) consumer(ctx context.Context, start bus.Start) (jetstream.Consume
 }
 
 // deleteConsumer spares the server a consumer that nobody reads. It drops a forgotten one by itself.
-func (v *view) deleteConsumer(ctx context.Context, name string) {
-	bounded, _, cancel := v.log.bounded(context.WithoutCancel(ctx), consumerDeleteMax)
+func (l *Log) deleteConsumer(ctx context.Context, stream, name string) {
+	bounded, _, cancel := l.bounded(context.WithoutCancel(ctx), consumerDeleteMax)
 	defer cancel()
-	_ = v.log.js.DeleteConsumer(bounded, v.part.stream, name)
+	_ = l.js.DeleteConsumer(bounded, stream, name)
 }
 
 // batch returns the records of a message that are after the position.

@@ -128,6 +128,13 @@ func TestContract(t *testing.T) {
 				server.start(t)
 				return again(t)
 			},
+			Mortal: func(t *testing.T) (bus.Log, func()) {
+				t.Helper()
+				between := startProxy(t, server.url)
+				c := cfg
+				c.URL = between.url()
+				return openLog(t, c), between.freeze
+			},
 		}
 	}})
 }
