@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -13,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/millrace/millrace/pkg/bus"
+	"github.com/millrace/millrace/pkg/bus/kafka"
 	"github.com/millrace/millrace/pkg/bus/nats"
 	"github.com/millrace/millrace/pkg/config"
 )
@@ -22,18 +25,21 @@ const Embedded = "embedded"
 
 // BusConfig is the section "bus" of the configuration file.
 type BusConfig struct {
-	URL        string          `yaml:"url" doc:"Where the log is: embedded (within millrace run), or nats://host:port, several separated by commas."`
+	URL        string          `yaml:"url" doc:"Where the log is: embedded (within millrace run), nats://host:port or kafka://host:port, several hosts separated by commas."`
 	Listen     string          `yaml:"listen" doc:"Where the embedded log takes NATS clients: subscribers of live.> and workers of other processes; empty means nobody."`
 	Partitions int             `yaml:"partitions" doc:"Partitions of every topic; what exists cannot be changed."`
 	Retention  RetentionConfig `yaml:"retention" doc:"How long the log keeps what every worker has read; what is unread always stays."`
-	Replicas   int             `yaml:"replicas" doc:"Copies of every partition in a NATS cluster."`
-	Lease      time.Duration   `yaml:"lease" doc:"How long after the death of a worker its standby takes over."`
+	Prefix     string          `yaml:"prefix" doc:"What the names of topics, streams and groups begin with; empty means MR at NATS and millrace. at Kafka."`
+	Replicas   int             `yaml:"replicas" doc:"Copies of every partition; 0 means 1 at NATS, and 3 at Kafka or as many as there are brokers."`
+	Create     bool            `yaml:"create_topics" doc:"Create the topics that Kafka lacks; without it they are named, and how to create them."`
+	Lease      time.Duration   `yaml:"lease" doc:"How long after the death of a worker others take over its partitions; Kafka calls it the session timeout and wants 6s at least."`
 	Synced     bool            `yaml:"synced" doc:"The NATS server is known to run with sync_interval: always, which a client cannot see; without it workers warn at start."`
-	User       string          `yaml:"user" doc:"User name at the NATS server."`
-	Password   config.Secret   `yaml:"password" doc:"Password at the NATS server."`
+	SASL       string          `yaml:"sasl" doc:"How Kafka is told user and password: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; empty means the last where there is a user."`
+	User       string          `yaml:"user" doc:"User name at the server."`
+	Password   config.Secret   `yaml:"password" doc:"Password at the server."`
 	Token      config.Secret   `yaml:"token" doc:"Token at the NATS server, in place of user and password."`
 	Creds      string          `yaml:"credentials" doc:"File of NATS credentials (JWT and seed)."`
-	TLS        ClientTLS       `yaml:"tls" doc:"TLS towards the NATS server."`
+	TLS        ClientTLS       `yaml:"tls" doc:"TLS towards the server."`
 }
 
 // RetentionConfig says how long the log keeps what has been read.
@@ -45,7 +51,7 @@ type RetentionConfig struct {
 // DefaultBus returns the section's defaults.
 func DefaultBus() BusConfig {
 	return BusConfig{
-		URL: Embedded, Listen: "127.0.0.1:4222", Partitions: 4, Replicas: 1, Lease: 6 * time.Second,
+		URL: Embedded, Listen: "127.0.0.1:4222", Partitions: 4, Create: true, Lease: 6 * time.Second,
 		Retention: RetentionConfig{Age: 24 * time.Hour, Bytes: 8 << 30},
 	}
 }
@@ -55,15 +61,18 @@ func (c BusConfig) Validate() error {
 	var errs []error
 	if c.URL != Embedded {
 		u, err := url.Parse(c.URL)
-		if err != nil || (u.Scheme != "nats" && u.Scheme != "tls") || u.Host == "" {
-			errs = append(errs, fmt.Errorf("url: %q, want embedded, nats://host:port or tls://host:port", c.URL))
+		if err != nil || !slices.Contains([]string{"nats", "tls", "kafka"}, u.Scheme) || u.Host == "" {
+			errs = append(errs, fmt.Errorf("url: %q, want embedded, nats://host:port, tls://host:port or kafka://host:port", c.URL))
 		}
 	}
 	if c.Partitions < 1 || c.Partitions > 1024 {
 		errs = append(errs, fmt.Errorf("partitions: %d, want 1 to 1024", c.Partitions))
 	}
-	if c.Replicas < 1 || c.Replicas > 5 {
-		errs = append(errs, fmt.Errorf("replicas: %d, want 1 to 5", c.Replicas))
+	if c.Replicas < 0 || c.Replicas > 5 {
+		errs = append(errs, fmt.Errorf("replicas: %d, want 0 to 5", c.Replicas))
+	}
+	if !slices.Contains([]string{"", kafka.Plain, kafka.ScramSHA256, kafka.ScramSHA512}, c.SASL) {
+		errs = append(errs, fmt.Errorf("sasl: %q, want %s, %s or %s", c.SASL, kafka.Plain, kafka.ScramSHA256, kafka.ScramSHA512))
 	}
 	if c.Lease < time.Second {
 		errs = append(errs, fmt.Errorf("lease: %v, want at least 1s", c.Lease))
@@ -107,7 +116,7 @@ func Publish(log bus.Log) func(subject string, data []byte) error {
 // NATS returns the driver's configuration without a connection, for the embedded server as for one by URL.
 func (c BusConfig) NATS(d Deps) nats.Config {
 	return nats.Config{
-		Partitions: c.Partitions, Topics: d.Topics, Readers: Readers(d.Archive), Replicas: c.Replicas, Lease: c.Lease,
+		Partitions: c.Partitions, Topics: d.Topics, Readers: Readers(d.Archive), Prefix: c.Prefix, Replicas: c.Replicas, Lease: c.Lease,
 		Retention: nats.Retention{Age: c.Retention.Age, BytesMax: int64(c.Retention.Bytes)},
 		Trim:      true, Synced: c.Synced, Log: d.Log, Now: d.Now, Metrics: d.Metrics,
 	}
@@ -119,18 +128,39 @@ func Bus(ctx context.Context, c BusConfig, d Deps) (bus.Log, error) {
 		return nil, backoff.Permanent(errors.New("bus.url is embedded: that log lives within `millrace run`; a worker of its own needs " +
 			"the URL of a server, such as nats://127.0.0.1:4222 or kafka://127.0.0.1:9092"))
 	}
-	cfg := c.NATS(d)
-	cfg.URL = c.URL
-	options, err := c.options()
-	if err != nil {
-		return nil, backoff.Permanent(fmt.Errorf("open the log %s: %w", c.URL, err))
+	open := c.openNATS
+	if strings.HasPrefix(c.URL, "kafka://") {
+		open = c.openKafka
 	}
-	cfg.Options = options
-	log, err := nats.Open(ctx, cfg)
+	log, err := open(ctx, d)
 	if err != nil {
 		return nil, fmt.Errorf("open the log %s: %w", c.URL, err)
 	}
 	return log, nil
+}
+
+func (c BusConfig) openNATS(ctx context.Context, d Deps) (bus.Log, error) {
+	cfg := c.NATS(d)
+	cfg.URL = c.URL
+	options, err := c.options()
+	if err != nil {
+		return nil, backoff.Permanent(err)
+	}
+	cfg.Options = options
+	return nats.Open(ctx, cfg)
+}
+
+func (c BusConfig) openKafka(ctx context.Context, d Deps) (bus.Log, error) {
+	t, err := c.TLS.Config()
+	if err != nil {
+		return nil, backoff.Permanent(fmt.Errorf("bus.%w", err))
+	}
+	return kafka.Open(ctx, kafka.Config{
+		URL: c.URL, SASL: c.SASL, User: c.User, Password: c.Password.Reveal(), TLS: t,
+		Prefix: c.Prefix, Partitions: c.Partitions, Topics: d.Topics, Readers: Readers(d.Archive), CreateTopics: c.Create, Replicas: c.Replicas,
+		Retention: kafka.Retention{Age: c.Retention.Age, BytesMax: int64(c.Retention.Bytes)}, Lease: c.Lease,
+		Trim: true, Log: d.Log, Now: d.Now, Metrics: d.Metrics,
+	})
 }
 
 func (c BusConfig) options() ([]natsgo.Option, error) {

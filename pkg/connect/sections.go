@@ -6,7 +6,7 @@ import "github.com/millrace/millrace/pkg/bus"
 func Sections() []string {
 	return []string{
 		"tenant", "data", "http", "access", "insecure", "workers", "bus", "duckdb", "history",
-		"archive",
+		"stores", "clickhouse", "elasticsearch", "postgres", "archive",
 		"ingest", "router", "state_projector", "history_writer", "aggregator", "alerting", "log_consumer", "live",
 	}
 }
