@@ -34,7 +34,7 @@ type Config struct {
 	History store.History
 
 	// Queries is how many queries may run at once; 0 means 4. One more waits for QueryWait (0 means 5 s) and is then refused
-	// with ErrBusy.
+	// with answer.ErrBusy.
 	Queries   int
 	QueryWait time.Duration
 

@@ -7,12 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/parquet-go/parquet-go"
 
+	"github.com/millrace/millrace/pkg/store/answer"
 	"github.com/millrace/millrace/pkg/store/duckdb"
 )
 
@@ -27,11 +27,11 @@ const everyType = `SELECT * FROM (VALUES
 
 func encode(t *testing.T, db *duckdb.DB, accept, sql string, maxRows int) []byte {
 	t.Helper()
-	encoding, err := duckdb.EncodingFor(accept)
+	encoding, err := answer.EncodingFor(accept)
 	if err != nil {
 		t.Fatal(err)
 	}
-	result, err := db.Query(t.Context(), duckdb.QueryRequest{SQL: sql, MaxRows: maxRows})
+	result, err := db.Query(t.Context(), answer.Request{SQL: sql, MaxRows: maxRows})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,20 +53,20 @@ func TestEncodings(t *testing.T) {
 		if !bytes.Contains(b, []byte("\n"+want+",\n[null")) {
 			t.Errorf("got %s\nwant a row %s", b, want)
 		}
-		var answer struct {
-			Columns   []duckdb.Column `json:"columns"`
+		var shown struct {
+			Columns   []answer.Column `json:"columns"`
 			Rows      [][]any         `json:"rows"`
 			RowCount  int             `json:"row_count"`
 			Truncated bool            `json:"truncated"`
 		}
-		if err := json.Unmarshal(b, &answer); err != nil {
+		if err := json.Unmarshal(b, &shown); err != nil {
 			t.Fatal(err)
 		}
-		if len(answer.Columns) != 26 || answer.Columns[15] != (duckdb.Column{Name: "ns", Type: "TIMESTAMP_NS"}) || answer.RowCount != 2 || answer.Truncated {
-			t.Errorf("got %+v", answer)
+		if len(shown.Columns) != 26 || shown.Columns[15] != (answer.Column{Name: "ns", Type: "TIMESTAMP_NS"}) || shown.RowCount != 2 || shown.Truncated {
+			t.Errorf("got %+v", shown)
 		}
-		if err := json.Unmarshal(encode(t, db, "application/json", `FROM range(9)`, 4), &answer); err != nil || !answer.Truncated || answer.RowCount != 4 {
-			t.Errorf("got %+v, %v", answer, err)
+		if err := json.Unmarshal(encode(t, db, "application/json", `FROM range(9)`, 4), &shown); err != nil || !shown.Truncated || shown.RowCount != 4 {
+			t.Errorf("got %+v, %v", shown, err)
 		}
 	})
 	t.Run("NDJSON", func(t *testing.T) {
@@ -126,23 +126,5 @@ func checkArrow(t *testing.T, db *duckdb.DB) {
 	}
 	if n != 2 || reader.Err() != nil {
 		t.Errorf("%d rows, %v", n, reader.Err())
-	}
-}
-
-func TestEncodingForFollowsAccept(t *testing.T) {
-	for accept, want := range map[string]string{
-		"": "application/json", "*/*": "application/json", "text/*": "text/csv", "text/csv;q=0.5, application/json;q=0.4": "text/csv",
-		"application/parquet": "application/vnd.apache.parquet", "text/html, */*;q=0.1": "application/json", "bad/;;, text/csv": "text/csv",
-		"application/vnd.apache.arrow.stream": "application/vnd.apache.arrow.stream",
-	} {
-		got, err := duckdb.EncodingFor(accept)
-		if err != nil || got.MediaType != want {
-			t.Errorf("%q: %s, %v, want %s", accept, got.MediaType, err, want)
-		}
-	}
-	for _, accept := range []string{"text/html", "text/csv;q=0"} {
-		if got, err := duckdb.EncodingFor(accept); !errors.Is(err, duckdb.ErrNotAcceptable) || !strings.Contains(err.Error(), "text/csv") {
-			t.Errorf("%q: %s, %v, want ErrNotAcceptable", accept, got.MediaType, err)
-		}
 	}
 }

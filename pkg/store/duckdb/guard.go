@@ -10,13 +10,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/millrace/millrace/pkg/store/answer"
 )
-
-// ErrNotAllowed is returned by Query for SQL that is not one read-only statement within the limits.
-var ErrNotAllowed = errors.New("not allowed")
-
-// ErrInvalid is returned by Query for SQL that DuckDB does not take; the message says where.
-var ErrInvalid = errors.New("invalid query")
 
 var explain = regexp.MustCompile(`(?is)^\s*EXPLAIN\s+(?:ANALYZE\s+)?(.*)$`)
 
@@ -45,15 +41,15 @@ func (r *reader) check(ctx context.Context, sql string) (explained bool, err err
 		Statements []any  `json:"statements"`
 	}
 	if err := json.Unmarshal([]byte(text), &tree); err != nil {
-		return explained, fmt.Errorf("%w: the parser's answer: %w", ErrInvalid, err)
+		return explained, fmt.Errorf("%w: the parser's answer: %w", answer.ErrInvalid, err)
 	}
 	switch {
 	case tree.Error && tree.Type == "parser":
-		return explained, fmt.Errorf("%w: %s", ErrInvalid, tree.Message)
+		return explained, fmt.Errorf("%w: %s", answer.ErrInvalid, tree.Message)
 	case tree.Error:
-		return explained, fmt.Errorf("%w: only SELECT, WITH, FROM, VALUES, DESCRIBE, SHOW, SUMMARIZE and EXPLAIN of these", ErrNotAllowed)
+		return explained, fmt.Errorf("%w: only SELECT, WITH, FROM, VALUES, DESCRIBE, SHOW, SUMMARIZE and EXPLAIN of these", answer.ErrNotAllowed)
 	case len(tree.Statements) != 1:
-		return explained, fmt.Errorf("%w: %d statements, want one", ErrNotAllowed, len(tree.Statements))
+		return explained, fmt.Errorf("%w: %d statements, want one", answer.ErrNotAllowed, len(tree.Statements))
 	}
 	return explained, checkNode(tree.Statements[0], false)
 }
@@ -62,12 +58,12 @@ func (r *reader) check(ctx context.Context, sql string) (explained bool, err err
 func (r *reader) parse(ctx context.Context, query, sql string) (string, error) {
 	rows, err := r.conn.QueryContext(ctx, query, []driver.NamedValue{{Ordinal: 1, Value: sql}})
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrInvalid, err)
+		return "", fmt.Errorf("%w: %w", answer.ErrInvalid, err)
 	}
 	defer func() { _ = rows.Close() }()
 	value := make([]driver.Value, 1)
 	if err := rows.Next(value); err != nil && !errors.Is(err, io.EOF) {
-		return "", fmt.Errorf("%w: %w", ErrInvalid, err)
+		return "", fmt.Errorf("%w: %w", answer.ErrInvalid, err)
 	}
 	text, _ := value[0].(string)
 	return text, nil
@@ -106,9 +102,9 @@ func checkCall(n map[string]any, table bool) error {
 	switch {
 	case name == "":
 	case table && !slices.Contains(tableFunctions(), name):
-		return fmt.Errorf("%w: table function %s", ErrNotAllowed, name)
+		return fmt.Errorf("%w: table function %s", answer.ErrNotAllowed, name)
 	case !table && slices.Contains(forbiddenFunctions(), name):
-		return fmt.Errorf("%w: function %s", ErrNotAllowed, name)
+		return fmt.Errorf("%w: function %s", answer.ErrNotAllowed, name)
 	}
 	return nil
 }
@@ -122,15 +118,15 @@ func checkTable(n map[string]any) error {
 		}
 	}
 	if slices.ContainsFunc(parts[:max(len(parts)-1, 0)], func(part string) bool { return strings.EqualFold(part, "internal") }) {
-		return fmt.Errorf("%w: schema internal is the driver's own", ErrNotAllowed)
+		return fmt.Errorf("%w: schema internal is the driver's own", answer.ErrNotAllowed)
 	}
 	// A table of a file's name would be read from that file; DuckDB puts the parts of the name together for it.
 	name := strings.Join(parts, ".")
 	if strings.ContainsAny(name, `/\*?[`) || fileName.MatchString(name) {
-		return fmt.Errorf("%w: %s: files are read through the views archive and history", ErrNotAllowed, name)
+		return fmt.Errorf("%w: %s: files are read through the views archive and history", answer.ErrNotAllowed, name)
 	}
 	if len(parts) > 0 && slices.Contains(forbiddenTables(), strings.ToLower(parts[len(parts)-1])) {
-		return fmt.Errorf("%w: %s tells of the process", ErrNotAllowed, name)
+		return fmt.Errorf("%w: %s tells of the process", answer.ErrNotAllowed, name)
 	}
 	return nil
 }

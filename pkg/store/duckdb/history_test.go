@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/millrace/millrace/pkg/store"
+	"github.com/millrace/millrace/pkg/store/answer"
 	"github.com/millrace/millrace/pkg/store/duckdb"
 	"github.com/millrace/millrace/pkg/store/storetest"
 )
@@ -77,7 +78,7 @@ func openWithPast(t *testing.T) (db *duckdb.DB, p *past, archive string) {
 // export writes what a query gives to a Parquet file of the archive.
 func export(t *testing.T, db *duckdb.DB, sql, path string) {
 	t.Helper()
-	encoding, err := duckdb.EncodingFor("application/vnd.apache.parquet")
+	encoding, err := answer.EncodingFor("application/vnd.apache.parquet")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +86,7 @@ func export(t *testing.T, db *duckdb.DB, sql, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	result, err := db.Query(t.Context(), duckdb.QueryRequest{SQL: sql, MaxRows: duckdb.MaxRows})
+	result, err := db.Query(t.Context(), answer.Request{SQL: sql, MaxRows: answer.MaxRows})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +111,7 @@ func TestHistoryShowsRowsInMemoryAndInFilesAlike(t *testing.T) {
 	db, p, archive := openWithPast(t)
 	all := `FROM device_messages ORDER BY origin_partition, origin_position, device_id`
 	types := `SELECT column_name, column_type FROM (DESCRIBE device_messages)`
-	emptyTypes, err := rowsOf(t, db, duckdb.QueryRequest{SQL: types})
+	emptyTypes, err := rowsOf(t, db, answer.Request{SQL: types})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +122,7 @@ func TestHistoryShowsRowsInMemoryAndInFilesAlike(t *testing.T) {
 	}
 	rows := history(5000)
 	p.rows = [][]store.MessageRow{rows[:17], rows[17:4000], nil, rows[4000:]}
-	inMemory, err := rowsOf(t, db, duckdb.QueryRequest{SQL: all, MaxRows: duckdb.MaxRows})
+	inMemory, err := rowsOf(t, db, answer.Request{SQL: all, MaxRows: answer.MaxRows})
 	if err != nil || len(inMemory) != len(rows) {
 		t.Fatalf("%d rows, %v, want %d", len(inMemory), err, len(rows))
 	}
@@ -134,11 +135,11 @@ func TestHistoryShowsRowsInMemoryAndInFilesAlike(t *testing.T) {
 	export(t, db, `SELECT * FROM device_messages WHERE device_id <> 'device-3'`, first)
 	export(t, db, `SELECT * FROM device_messages WHERE device_id = 'device-3'`, second)
 	p.files, p.rows = []string{first, second}, nil
-	inFiles, err := rowsOf(t, db, duckdb.QueryRequest{SQL: all, MaxRows: duckdb.MaxRows})
+	inFiles, err := rowsOf(t, db, answer.Request{SQL: all, MaxRows: answer.MaxRows})
 	if err != nil || !slices.Equal(inMemory, inFiles) {
 		t.Errorf("%d rows from files (%v) are not the %d from memory", len(inFiles), err, len(inMemory))
 	}
-	fileTypes, err := rowsOf(t, db, duckdb.QueryRequest{SQL: types})
+	fileTypes, err := rowsOf(t, db, answer.Request{SQL: types})
 	if err != nil || !slices.Equal(emptyTypes, fileTypes) {
 		t.Errorf("types from files are %v (%v), want %v", fileTypes, err, emptyTypes)
 	}
@@ -195,13 +196,13 @@ func TestHistoryIsReleasedWhateverHappens(t *testing.T) {
 	db, p, _ := openWithPast(t)
 	p.rows = [][]store.MessageRow{history(10)}
 	for _, sql := range []string{`SELECT * FROM device_messages`, `SELEC`, `DROP TABLE logs`, `SELECT nothing FROM device_messages`, `SELECT error('x') FROM device_messages`} {
-		_, err := rowsOf(t, db, duckdb.QueryRequest{SQL: sql})
+		_, err := rowsOf(t, db, answer.Request{SQL: sql})
 		if n := p.held.Load(); n != 0 {
 			t.Errorf("%s (%v): %d snapshots are held", sql, err, n)
 		}
 	}
 	p.files = []string{"/nowhere/x.parquet"}
-	if _, err := rowsOf(t, db, duckdb.QueryRequest{SQL: `SELECT * FROM archive`}); err == nil {
+	if _, err := rowsOf(t, db, answer.Request{SQL: `SELECT * FROM archive`}); err == nil {
 		t.Error("a file outside the archive is read")
 	}
 	p.files = nil
@@ -227,7 +228,7 @@ func BenchmarkRecentRows(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {
-				r, err := db.Query(b.Context(), duckdb.QueryRequest{SQL: c.sql})
+				r, err := db.Query(b.Context(), answer.Request{SQL: c.sql})
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -11,44 +11,19 @@ import (
 
 	duckdb "github.com/duckdb/duckdb-go/v2"
 	"github.com/duckdb/duckdb-go/v2/mapping"
-)
 
-var (
-	// ErrBusy is returned when as many queries as are allowed are under way.
-	ErrBusy = errors.New("too many queries are under way")
-	// ErrTimeout is returned for a query that was stopped at its deadline.
-	ErrTimeout = errors.New("the query took too long and was stopped")
-	// ErrResources is returned for a query that needs more memory or temporary space than it may have.
-	ErrResources = errors.New("the query needs more memory than it may have")
+	"github.com/millrace/millrace/pkg/store/answer"
 )
-
-// The limits of a query where the request names none, and the most it may name.
-const (
-	DefaultRows    = 10_000
-	MaxRows        = 10_000_000
-	DefaultTimeout = 30 * time.Second
-	MaxTimeout     = 10 * time.Minute
-	queryBytesMax  = 256 << 10
-)
-
-// QueryRequest is a query from outside.
-type QueryRequest struct {
-	SQL     string        // one statement, up to 256 KiB
-	Params  []any         // for ? or $1 in SQL
-	MaxRows int           // 0 means DefaultRows; more than MaxRows means MaxRows. Result.Truncated tells when there were more
-	Timeout time.Duration // of the execution; 0 means DefaultTimeout; more than MaxTimeout means MaxTimeout
-}
 
 // Query runs one SELECT, or EXPLAIN of one, that someone outside has written: read only, within its limits, over one state of
-// the tables and of history. Errors to test for: ErrNotAllowed, ErrInvalid, ErrBusy, ErrTimeout, ErrResources. The result must
-// be closed, and soon: it holds one of the few readers.
-func (db *DB) Query(ctx context.Context, req QueryRequest) (*Result, error) {
-	if len(req.SQL) > queryBytesMax {
-		return nil, fmt.Errorf("query: %w: %d bytes, want at most %d", ErrNotAllowed, len(req.SQL), queryBytesMax)
+// the tables and of history. Errors to test for: those of package answer. The result must be closed, and soon: it holds one of
+// the few readers.
+func (db *DB) Query(ctx context.Context, req answer.Request) (answer.Result, error) {
+	if len(req.SQL) > answer.QueryBytesMax {
+		return nil, fmt.Errorf("query: %w: %d bytes, want at most %d", answer.ErrNotAllowed, len(req.SQL), answer.QueryBytesMax)
 	}
-	rows := min(orInt(req.MaxRows, DefaultRows), MaxRows)
-	timeout := min(orDefault(req.Timeout, DefaultTimeout), MaxTimeout)
-	return db.query(ctx, db.readers, timeout, req.Params, func(ctx context.Context, r *reader) (string, int, error) {
+	rows, timeout := req.Limits()
+	result, err := db.query(ctx, db.readers, timeout, req.Params, func(ctx context.Context, r *reader) (string, int, error) {
 		explained, err := r.check(ctx, req.SQL)
 		if err != nil || explained {
 			return req.SQL, rows, err
@@ -62,6 +37,10 @@ func (db *DB) Query(ctx context.Context, req QueryRequest) (*Result, error) {
 		}
 		return fmt.Sprintf("FROM (\n%s\n) LIMIT %d", inner, rows+1), rows, nil
 	})
+	if err != nil {
+		return nil, err // and no nil pointer in an interface
+	}
+	return result, nil
 }
 
 // Rows runs a statement of our own, without Query's checks and limits, over the same state; only ctx bounds it. The query
@@ -79,13 +58,6 @@ func (db *DB) Ping(ctx context.Context) error {
 	}
 	r.Close() //nolint:contextcheck // ending the transaction is not cut short by the caller's end
 	return nil
-}
-
-func orInt(v, otherwise int) int {
-	if v <= 0 {
-		return otherwise
-	}
-	return v
 }
 
 // query takes a reader, lets decide say what to run, and runs it.
@@ -124,7 +96,7 @@ func (db *DB) take(ctx context.Context, from chan *reader) (*reader, error) {
 	case r := <-from:
 		return r, nil
 	case <-wait.C:
-		return nil, ErrBusy
+		return nil, answer.ErrBusy
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -156,7 +128,7 @@ func (r *Result) run(ctx context.Context, args []any, decide func(context.Contex
 	}
 	rows, err := r.stmt.QueryContext(ctx, named(args))
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrInvalid, err)
+		return fmt.Errorf("%w: %w", answer.ErrInvalid, err)
 	}
 	return r.open(rows)
 }
@@ -220,7 +192,7 @@ func holdsOdd(info duckdb.TypeInfo) bool {
 func (r *reader) prepare(ctx context.Context, statement string) (*duckdb.Stmt, error) {
 	s, err := r.conn.PrepareContext(ctx, statement)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+		return nil, fmt.Errorf("%w: %w", answer.ErrInvalid, err)
 	}
 	stmt, ok := s.(*duckdb.Stmt)
 	if !ok {
@@ -231,7 +203,7 @@ func (r *reader) prepare(ctx context.Context, statement string) (*duckdb.Stmt, e
 		return nil, errors.Join(err, stmt.Close())
 	}
 	if kind != duckdb.STATEMENT_TYPE_SELECT && kind != duckdb.STATEMENT_TYPE_EXPLAIN {
-		return nil, errors.Join(fmt.Errorf("%w: statement type %d", ErrNotAllowed, kind), stmt.Close())
+		return nil, errors.Join(fmt.Errorf("%w: statement type %d", answer.ErrNotAllowed, kind), stmt.Close())
 	}
 	return stmt, nil
 }
@@ -252,9 +224,9 @@ func classify(work, caller context.Context, err error) error {
 	case caller.Err() != nil:
 		return fmt.Errorf("%w: %w", caller.Err(), err)
 	case work.Err() != nil:
-		return ErrTimeout
+		return answer.ErrTimeout
 	case errors.As(err, &e) && (e.Type == duckdb.ErrorTypeOutOfMemory || strings.Contains(e.Msg, "max_temp_directory_size")):
-		return fmt.Errorf("%w: %w", ErrResources, err)
+		return fmt.Errorf("%w: %w", answer.ErrResources, err)
 	}
 	return err
 }

@@ -14,13 +14,14 @@ import (
 
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/store"
+	"github.com/millrace/millrace/pkg/store/answer"
 	"github.com/millrace/millrace/pkg/store/duckdb"
 	"github.com/millrace/millrace/pkg/store/storetest"
 	"github.com/millrace/millrace/pkg/telemetry"
 )
 
 // rowsOf runs a query and returns its rows as text.
-func rowsOf(t *testing.T, db *duckdb.DB, req duckdb.QueryRequest) ([]string, error) {
+func rowsOf(t *testing.T, db *duckdb.DB, req answer.Request) ([]string, error) {
 	t.Helper()
 	result, err := db.Query(t.Context(), req)
 	if err != nil {
@@ -34,7 +35,7 @@ func rowsOf(t *testing.T, db *duckdb.DB, req duckdb.QueryRequest) ([]string, err
 		}
 		texts := make([]string, len(row))
 		for i, v := range row {
-			texts[i] = duckdb.Text(v, result.Columns[i].Type)
+			texts[i] = answer.Text(v, result.Columns()[i].Type)
 		}
 		rows = append(rows, strings.Join(texts, "|"))
 	}
@@ -46,7 +47,7 @@ func rowsOf(t *testing.T, db *duckdb.DB, req duckdb.QueryRequest) ([]string, err
 
 func wantRows(t *testing.T, db *duckdb.DB, sql string, want ...string) {
 	t.Helper()
-	got, err := rowsOf(t, db, duckdb.QueryRequest{SQL: sql})
+	got, err := rowsOf(t, db, answer.Request{SQL: sql})
 	if err != nil {
 		t.Errorf("%s: %v", sql, err)
 		return
@@ -111,7 +112,7 @@ func TestQueryAnswers(t *testing.T) {
 		wantRows(t, db, c.sql, c.want)
 	}
 	for _, sql := range []string{"SHOW TABLES", "DESCRIBE device_state", "SUMMARIZE device_state", "EXPLAIN SELECT 1", "explain analyze select * from logs"} {
-		if rows, err := rowsOf(t, db, duckdb.QueryRequest{SQL: sql}); err != nil || len(rows) == 0 {
+		if rows, err := rowsOf(t, db, answer.Request{SQL: sql}); err != nil || len(rows) == 0 {
 			t.Errorf("%s: %d rows, %v", sql, len(rows), err)
 		}
 	}
@@ -119,11 +120,11 @@ func TestQueryAnswers(t *testing.T) {
 
 func TestQueryTakesParametersAndLimitsRows(t *testing.T) {
 	db, _ := queryable(t)
-	got, err := rowsOf(t, db, duckdb.QueryRequest{SQL: `SELECT range FROM range($1) ORDER BY range DESC`, Params: []any{int64(100)}, MaxRows: 3})
+	got, err := rowsOf(t, db, answer.Request{SQL: `SELECT range FROM range($1) ORDER BY range DESC`, Params: []any{int64(100)}, MaxRows: 3})
 	if err != nil || fmt.Sprint(got) != "[99 98 97 …]" {
 		t.Errorf("got %v, %v", got, err)
 	}
-	got, err = rowsOf(t, db, duckdb.QueryRequest{SQL: `SELECT range FROM range(3)`, MaxRows: 3})
+	got, err = rowsOf(t, db, answer.Request{SQL: `SELECT range FROM range(3)`, MaxRows: 3})
 	if err != nil || fmt.Sprint(got) != "[0 1 2]" {
 		t.Errorf("got %v, %v: as many rows as wanted are not cut", got, err)
 	}
@@ -160,8 +161,8 @@ func TestQueryRefusesWhatIsNotOneSelect(t *testing.T) {
 		`SELECT * FROM duckdb_databases`, `SELECT * FROM pragma_database_list`, `SELECT * FROM duckdb_logs`,
 		`DESCRIBE internal.devices`, `SUMMARIZE internal.devices`, `MERGE INTO logs USING logs l ON true WHEN MATCHED THEN DELETE`,
 	} {
-		_, err := rowsOf(t, db, duckdb.QueryRequest{SQL: sql})
-		if !errors.Is(err, duckdb.ErrNotAllowed) && !errors.Is(err, duckdb.ErrInvalid) {
+		_, err := rowsOf(t, db, answer.Request{SQL: sql})
+		if !errors.Is(err, answer.ErrNotAllowed) && !errors.Is(err, answer.ErrInvalid) {
 			t.Errorf("%s: %v, want a refusal", sql, err)
 		}
 	}
@@ -175,7 +176,7 @@ func TestQueryRefusesWhatIsNotOneSelect(t *testing.T) {
 func TestQueryCannotReachOtherFiles(t *testing.T) {
 	db, dir := queryable(t)
 	for _, file := range []string{"/etc/passwd", filepath.Join(dir, "archive", "foreign.csv"), filepath.Join(dir, "archive", "*.csv"), filepath.Join(dir, "millrace.duckdb"), filepath.Join(dir, "archive", "..", "millrace.duckdb.wal"), "https://example.com/x.csv", "x.csv"} {
-		if rows, err := rowsOf(t, db, duckdb.QueryRequest{SQL: `SELECT * FROM '` + file + `'`}); err == nil {
+		if rows, err := rowsOf(t, db, answer.Request{SQL: `SELECT * FROM '` + file + `'`}); err == nil {
 			t.Errorf("%s is readable: %.100v", file, rows)
 		}
 	}
@@ -201,8 +202,8 @@ func TestQueryIsStoppedAtItsDeadline(t *testing.T) {
 		`SELECT max(length(repeat('x', 100000) || a.range)) FROM range(1000000000) a`,
 	} {
 		start := time.Now()
-		_, err := rowsOf(t, db, duckdb.QueryRequest{SQL: sql, Timeout: 100 * time.Millisecond})
-		if !errors.Is(err, duckdb.ErrTimeout) && !errors.Is(err, duckdb.ErrResources) {
+		_, err := rowsOf(t, db, answer.Request{SQL: sql, Timeout: 100 * time.Millisecond})
+		if !errors.Is(err, answer.ErrTimeout) && !errors.Is(err, answer.ErrResources) {
 			t.Errorf("%s: %v, want ErrTimeout", sql, err)
 		}
 		if took := time.Since(start); took > 5*time.Second {
@@ -216,7 +217,7 @@ func TestQueryEndsWithItsCaller(t *testing.T) {
 	db, _ := queryable(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(50*time.Millisecond, cancel)
-	_, err := db.Query(ctx, duckdb.QueryRequest{SQL: `SELECT count(*) FROM range(10000000) a, range(10000000) b WHERE a.range + b.range = 7`})
+	_, err := db.Query(ctx, answer.Request{SQL: `SELECT count(*) FROM range(10000000) a, range(10000000) b WHERE a.range + b.range = 7`})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want the caller's cancellation", err)
 	}
@@ -230,8 +231,8 @@ func TestQueryIsHeldToItsMemory(t *testing.T) {
 		`SELECT string_agg(repeat('x', 1000), '') FROM range(1000000)`,
 		`SELECT list(range) FROM range(100000000)`,
 	} {
-		_, err := rowsOf(t, db, duckdb.QueryRequest{SQL: sql, MaxRows: duckdb.MaxRows, Timeout: 20 * time.Second})
-		if !errors.Is(err, duckdb.ErrResources) && !errors.Is(err, duckdb.ErrTimeout) {
+		_, err := rowsOf(t, db, answer.Request{SQL: sql, MaxRows: answer.MaxRows, Timeout: 20 * time.Second})
+		if !errors.Is(err, answer.ErrResources) && !errors.Is(err, answer.ErrTimeout) {
 			t.Errorf("%s: %v, want ErrResources", sql, err)
 		}
 		wantRows(t, db, `SELECT 1`, "1")
@@ -247,10 +248,10 @@ func TestQueryReadsOddTypes(t *testing.T) {
 		`SELECT array_value(1, 2)`, `SELECT []`, `SELECT NULL`, `SELECT 123456789012345678901234567890::BIGNUM`, `SELECT INTERVAL 1 MONTH`,
 		`SELECT 1::VARIANT`, `SELECT [1::VARIANT]`, `SELECT {'a': TIME_NS '12:00:00.123456789'}`, `SELECT {'a': NULL}`, `SELECT [[[1]]]`, `SELECT TIMESTAMP '290000-01-01'`, `SELECT (1, 2)`, `SELECT ?`, `SELECT time_ns '12:00:00.123456789'`,
 	} {
-		for _, encoding := range duckdb.Encodings() {
-			r, err := db.Query(t.Context(), duckdb.QueryRequest{SQL: sql, Timeout: 5 * time.Second})
+		for _, encoding := range answer.Encodings() {
+			r, err := db.Query(t.Context(), answer.Request{SQL: sql, Timeout: 5 * time.Second})
 			if err != nil {
-				if errors.Is(err, duckdb.ErrTimeout) {
+				if errors.Is(err, answer.ErrTimeout) {
 					t.Errorf("%s: %v", sql, err)
 				}
 				continue // a refusal is an answer
@@ -266,15 +267,15 @@ func TestQueryReadsOddTypes(t *testing.T) {
 
 func TestQueryIsRefusedWhenTooManyAreUnderWay(t *testing.T) {
 	db, _ := queryable(t)
-	var open []*duckdb.Result
+	var open []answer.Result
 	for range 4 {
-		r, err := db.Query(t.Context(), duckdb.QueryRequest{SQL: `SELECT 1`})
+		r, err := db.Query(t.Context(), answer.Request{SQL: `SELECT 1`})
 		if err != nil {
 			t.Fatal(err)
 		}
 		open = append(open, r)
 	}
-	if _, err := db.Query(t.Context(), duckdb.QueryRequest{SQL: `SELECT 1`}); !errors.Is(err, duckdb.ErrBusy) {
+	if _, err := db.Query(t.Context(), answer.Request{SQL: `SELECT 1`}); !errors.Is(err, answer.ErrBusy) {
 		t.Errorf("%v, want ErrBusy", err)
 	}
 	if r, err := db.Rows(t.Context(), `SELECT 1`); err != nil {
@@ -320,7 +321,7 @@ func TestQueriesBesideWrites(t *testing.T) {
 	for range 2 {
 		wg.Go(func() {
 			for range rounds {
-				if _, err := rowsOf(t, db, duckdb.QueryRequest{SQL: `SELECT device_id, count(*), max(event_time) FROM device_state GROUP BY ALL`}); err != nil {
+				if _, err := rowsOf(t, db, answer.Request{SQL: `SELECT device_id, count(*), max(event_time) FROM device_state GROUP BY ALL`}); err != nil {
 					fail <- err
 					return
 				}

@@ -7,23 +7,18 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 
 	duckdb "github.com/duckdb/duckdb-go/v2"
 
 	"github.com/millrace/millrace/pkg/store"
+	"github.com/millrace/millrace/pkg/store/answer"
 )
-
-// Column is one column of a result: its name, and its type as DuckDB writes it.
-type Column struct {
-	Name string `json:"name"`
-	Type string `json:"type"`
-}
 
 // Result is the answer of one query. It is used by one goroutine, and closed.
 type Result struct {
-	// Columns are known from the start.
-	Columns []Column
-
+	columns   []answer.Column
+	odd       []bool // beside columns: whether values need neutral
 	db        *DB
 	reader    *reader
 	from      chan *reader
@@ -48,17 +43,56 @@ func (r *Result) open(rows driver.Rows) error {
 		return fmt.Errorf("%T tells no types", rows)
 	}
 	for i, name := range rows.Columns() {
-		r.Columns = append(r.Columns, Column{Name: name, Type: types.ColumnTypeDatabaseTypeName(i)})
+		c := answer.Column{Name: name, Type: types.ColumnTypeDatabaseTypeName(i)}
+		r.columns, r.odd = append(r.columns, c), append(r.odd, !slices.Contains(plainTypes(), c.Type))
 	}
 	return nil
 }
 
-// Rows yields the rows in their order, each until the next is asked for. A null is nil; other values are as the driver gives
-// them (int64, float64, string, time.Time, []any, …), see Text. It ends with an error when the caller's context has ended.
+// plainTypes are those whose values the driver gives as everybody has them.
+func plainTypes() []string {
+	return []string{
+		"BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "HUGEINT", "FLOAT", "DOUBLE", "VARCHAR",
+		"BLOB", "DATE", "TIME", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMPTZ", "UUID",
+	}
+}
+
+// neutral turns the driver's own types into those of package answer.
+func neutral(v any) any {
+	switch v := v.(type) {
+	case duckdb.Decimal:
+		return answer.Decimal(v.String())
+	case duckdb.Interval:
+		return answer.Interval{Months: v.Months, Days: v.Days, Micros: v.Micros}
+	case duckdb.Union:
+		return neutral(v.Value)
+	case duckdb.OrderedMap:
+		return answer.Map{Keys: neutrals(v.Keys()), Values: neutrals(v.Values())}
+	case []any:
+		return neutrals(v)
+	case map[string]any:
+		for key, e := range v {
+			v[key] = neutral(e)
+		}
+	}
+	return v
+}
+
+func neutrals(all []any) []any {
+	for i, v := range all {
+		all[i] = neutral(v)
+	}
+	return all
+}
+
+// Columns implements answer.Result.
+func (r *Result) Columns() []answer.Column { return r.columns }
+
+// Rows implements answer.Result.
 func (r *Result) Rows() iter.Seq2[[]any, error] {
 	return func(yield func([]any, error) bool) {
-		raw := make([]driver.Value, len(r.Columns))
-		row := make([]any, len(r.Columns))
+		raw := make([]driver.Value, len(r.columns))
+		row := make([]any, len(r.columns))
 		for n := 0; ; n++ {
 			if err := r.parent.Err(); err != nil {
 				yield(nil, fmt.Errorf("query: read row %d: %w", n, err))
@@ -78,6 +112,9 @@ func (r *Result) Rows() iter.Seq2[[]any, error] {
 			}
 			for i := range raw {
 				row[i] = raw[i]
+				if r.odd[i] {
+					row[i] = neutral(raw[i])
+				}
 			}
 			if !yield(row, nil) {
 				return
@@ -96,7 +133,7 @@ func (r *Result) next(row []driver.Value) (err error) {
 	return r.rows.Next(row)
 }
 
-// Truncated reports, after Rows has ended, whether there were more rows than the request wanted.
+// Truncated implements answer.Result.
 func (r *Result) Truncated() bool { return r.truncated }
 
 // Close ends the query and lets go of its state of history. Calling it again does nothing.

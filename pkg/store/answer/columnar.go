@@ -1,4 +1,4 @@
-package duckdb
+package answer
 
 import (
 	"fmt"
@@ -12,7 +12,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
-	duckdb "github.com/duckdb/duckdb-go/v2"
 	"github.com/parquet-go/parquet-go"
 )
 
@@ -90,8 +89,8 @@ func toDouble(v any) (float64, bool) {
 	case *big.Int:
 		f, _ := new(big.Float).SetInt(v).Float64()
 		return f, true
-	case duckdb.Decimal:
-		f, err := strconv.ParseFloat(v.String(), 64)
+	case Decimal:
+		f, err := strconv.ParseFloat(string(v), 64)
 		return f, err == nil
 	}
 	return 0, false
@@ -105,14 +104,15 @@ func daysOf(t time.Time) int32 {
 const arrowBatchRows = 8192
 
 // writeArrow writes an Arrow IPC stream.
-func writeArrow(w io.Writer, r *Result) error {
+func writeArrow(w io.Writer, r Result) error {
 	types := map[columnar]arrow.DataType{
 		asText: arrow.BinaryTypes.String, asBool: arrow.FixedWidthTypes.Boolean, asInt32: arrow.PrimitiveTypes.Int32, asInt: arrow.PrimitiveTypes.Int64,
 		asUint: arrow.PrimitiveTypes.Uint64, asDouble: arrow.PrimitiveTypes.Float64, asMicros: &arrow.TimestampType{Unit: arrow.Microsecond},
 		asNanos: &arrow.TimestampType{Unit: arrow.Nanosecond}, asDate: arrow.FixedWidthTypes.Date32, asBytes: arrow.BinaryTypes.Binary,
 	}
-	fields := make([]arrow.Field, len(r.Columns))
-	for i, c := range r.Columns {
+	columns := r.Columns()
+	fields := make([]arrow.Field, len(columns))
+	for i, c := range columns {
 		fields[i] = arrow.Field{Name: c.Name, Type: types[columnarOf(c.Type)], Nullable: true}
 	}
 	schema := arrow.NewSchema(fields, nil)
@@ -131,7 +131,7 @@ func writeArrow(w io.Writer, r *Result) error {
 			return err
 		}
 		for i, v := range row {
-			appendArrow(builder.Field(i), v, r.Columns[i].Type)
+			appendArrow(builder.Field(i), v, columns[i].Type)
 		}
 		if n++; n == arrowBatchRows {
 			if err := flush(); err != nil {
@@ -246,8 +246,9 @@ func parquetNode(kind columnar) parquet.Node {
 }
 
 // writeParquet writes one Parquet file, zstd.
-func writeParquet(w io.Writer, r *Result) error {
-	out := parquet.NewWriter(w, parquetSchema(r.Columns), parquet.Compression(&parquet.Zstd), parquet.MaxRowsPerRowGroup(128<<10))
+func writeParquet(w io.Writer, r Result) error {
+	columns := r.Columns()
+	out := parquet.NewWriter(w, parquetSchema(columns), parquet.Compression(&parquet.Zstd), parquet.MaxRowsPerRowGroup(128<<10))
 	rows := make([]parquet.Row, 1)
 	for row, err := range r.Rows() {
 		if err != nil {
@@ -255,7 +256,7 @@ func writeParquet(w io.Writer, r *Result) error {
 		}
 		rows[0] = rows[0][:0]
 		for i, v := range row {
-			value := parquetValue(v, r.Columns[i].Type)
+			value := parquetValue(v, columns[i].Type)
 			defined := 1
 			if value.IsNull() {
 				defined = 0

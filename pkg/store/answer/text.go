@@ -1,4 +1,4 @@
-package duckdb
+package answer
 
 import (
 	"encoding/hex"
@@ -11,8 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	duckdb "github.com/duckdb/duckdb-go/v2"
 )
 
 // Text returns a value of a column of the given type as people read it: times in ISO 8601 with as many digits as they have
@@ -38,13 +36,11 @@ func Text(v any, columnType string) string {
 		return strconv.FormatFloat(float64(v), 'g', -1, 32)
 	case *big.Int:
 		return v.String()
-	case duckdb.Decimal:
-		return v.String()
-	case duckdb.Interval:
+	case Decimal:
+		return string(v)
+	case Interval:
 		return intervalText(v)
-	case duckdb.Union:
-		return Text(v.Value, "")
-	case []any, map[string]any, duckdb.OrderedMap:
+	case []any, map[string]any, Map:
 		return string(appendJSON(nil, v, columnType))
 	}
 	return fmt.Sprint(v)
@@ -87,7 +83,7 @@ func bytesText(b []byte) string {
 }
 
 // intervalText writes an interval as DuckDB does: 14 months, 3 days and a time are "1 year 2 months 3 days 00:00:01.5".
-func intervalText(i duckdb.Interval) string {
+func intervalText(i Interval) string {
 	var parts []string
 	add := func(n int32, unit string) {
 		switch n {
@@ -127,7 +123,7 @@ func appendJSON(dst []byte, v any, columnType string) []byte {
 		return appendFloat(dst, v, 64)
 	case float32:
 		return appendFloat(dst, float64(v), 32)
-	case int8, int16, int32, int64, int, uint8, uint16, uint32, uint64, uint, *big.Int, duckdb.Decimal:
+	case int8, int16, int32, int64, int, uint8, uint16, uint32, uint64, uint, *big.Int, Decimal:
 		return append(dst, Text(v, columnType)...)
 	case []any:
 		dst = append(dst, '[')
@@ -140,10 +136,8 @@ func appendJSON(dst []byte, v any, columnType string) []byte {
 		return append(dst, ']')
 	case map[string]any:
 		return appendObject(dst, slices.Sorted(maps.Keys(v)), func(i string) any { return v[i] })
-	case duckdb.OrderedMap:
+	case Map:
 		return appendMap(dst, v)
-	case duckdb.Union:
-		return appendJSON(dst, v.Value, "")
 	}
 	b, err := json.Marshal(Text(v, columnType))
 	if err != nil {
@@ -153,15 +147,14 @@ func appendJSON(dst []byte, v any, columnType string) []byte {
 }
 
 // appendMap appends a map as an object; its keys as Text writes them.
-func appendMap(dst []byte, m duckdb.OrderedMap) []byte {
-	values := m.Values()
+func appendMap(dst []byte, m Map) []byte {
 	dst = append(dst, '{')
-	for i, key := range m.Keys() {
+	for i, key := range m.Keys {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
 		dst = append(appendJSON(dst, Text(key, ""), ""), ':')
-		dst = appendJSON(dst, values[i], "")
+		dst = appendJSON(dst, m.Values[i], "")
 	}
 	return append(dst, '}')
 }

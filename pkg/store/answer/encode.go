@@ -1,8 +1,7 @@
-package duckdb
+package answer
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -10,16 +9,12 @@ import (
 	"strings"
 )
 
-// ErrNotAcceptable is returned by EncodingFor when it knows none of the media types.
-var ErrNotAcceptable = errors.New("none of the media types is available: application/json, application/x-ndjson, text/csv, " +
-	"application/vnd.apache.arrow.stream, application/vnd.apache.parquet")
-
 // Encoding is one form of a result.
 type Encoding struct {
 	MediaType string
 	// Write writes the rest of the result and flushes it, without closing either. Rows are encoded as they come; no form
 	// holds more than a few thousand in memory.
-	Write func(w io.Writer, r *Result) error
+	Write func(w io.Writer, r Result) error
 }
 
 // Encodings returns all forms, the default first.
@@ -78,10 +73,11 @@ func matches(pattern, mediaType string) bool {
 }
 
 // writeJSON writes {"columns":[{"name","type"},…],"rows":[[…],…],"row_count":n,"truncated":b}.
-func writeJSON(w io.Writer, r *Result) error {
+func writeJSON(w io.Writer, r Result) error {
 	out := bufio.NewWriterSize(w, 64<<10)
 	buf := []byte(`{"columns":[`)
-	for i, c := range r.Columns {
+	columns := r.Columns()
+	for i, c := range columns {
 		if i > 0 {
 			buf = append(buf, ',')
 		}
@@ -105,7 +101,7 @@ func writeJSON(w io.Writer, r *Result) error {
 			if i > 0 {
 				buf = append(buf, ',')
 			}
-			buf = appendJSON(buf, v, r.Columns[i].Type)
+			buf = appendJSON(buf, v, columns[i].Type)
 		}
 		buf = append(buf, ']')
 		if _, err := out.Write(buf); err != nil {
@@ -121,9 +117,10 @@ func writeJSON(w io.Writer, r *Result) error {
 }
 
 // writeNDJSON writes an object a line. Of two columns with one name the later is named name_2 and so on.
-func writeNDJSON(w io.Writer, r *Result) error {
+func writeNDJSON(w io.Writer, r Result) error {
 	out := bufio.NewWriterSize(w, 64<<10)
-	names := uniqueNames(r.Columns)
+	columns := r.Columns()
+	names := uniqueNames(columns)
 	var buf []byte
 	for row, err := range r.Rows() {
 		if err != nil {
@@ -135,7 +132,7 @@ func writeNDJSON(w io.Writer, r *Result) error {
 				buf = append(buf, ',')
 			}
 			buf = append(appendJSON(buf, names[i], ""), ':')
-			buf = appendJSON(buf, v, r.Columns[i].Type)
+			buf = appendJSON(buf, v, columns[i].Type)
 		}
 		if _, err := out.Write(append(buf, '}', '\n')); err != nil {
 			return err
@@ -159,10 +156,11 @@ func uniqueNames(columns []Column) []string {
 }
 
 // writeCSV writes RFC 4180 with a line of names; a null is nothing between two commas, an empty text is "".
-func writeCSV(w io.Writer, r *Result) error {
+func writeCSV(w io.Writer, r Result) error {
 	out := bufio.NewWriterSize(w, 64<<10)
 	var buf []byte
-	for i, c := range r.Columns {
+	columns := r.Columns()
+	for i, c := range columns {
 		if i > 0 {
 			buf = append(buf, ',')
 		}
@@ -182,7 +180,7 @@ func writeCSV(w io.Writer, r *Result) error {
 				buf = append(buf, ',')
 			}
 			if v != nil {
-				buf = appendField(buf, Text(v, r.Columns[i].Type))
+				buf = appendField(buf, Text(v, columns[i].Type))
 			}
 		}
 		if _, err := out.Write(append(buf, '\n')); err != nil {
