@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/pkg/bus"
+	"github.com/millrace/millrace/pkg/store"
 	"github.com/millrace/millrace/pkg/telemetry"
 )
 
@@ -22,7 +23,7 @@ const (
 
 func alarmsListing() *listing {
 	return &listing{
-		name: "alarms", table: "alarms",
+		name: "alarms", table: store.TableAlarms,
 		columns: []column{
 			{"alarm_id", plain},
 			{"tenant", plain},
@@ -50,7 +51,7 @@ func (l *Live) alarms(w http.ResponseWriter, r *http.Request) error {
 	c.equal("tenant", p.text("tenant"))
 	switch state := p.oneOf("state", "raised", "acknowledged", "cleared", "open"); state {
 	case "open":
-		c.add("state <> 'cleared'")
+		c.add(store.NotEqual, string(telemetry.AlarmCleared), "state")
 	default:
 		c.equal("state", state)
 	}
@@ -140,15 +141,15 @@ func readBody(w http.ResponseWriter, r *http.Request, bytesMax int64) ([]byte, e
 // alarm returns an alarm from the store, and as the answer shows it.
 func (l *Live) alarm(ctx context.Context, id string) (telemetry.Alarm, []byte, error) {
 	var alarm telemetry.Alarm
-	if err := l.noStore(); err != nil {
+	reader, err := l.table(store.TableAlarms)
+	if err != nil {
 		return alarm, nil, err
 	}
-	c := &where{}
-	c.add("alarm_id = ?", id)
+	var c where
+	c.add(store.Equal, id, "alarm_id")
 	s := alarmsListing()
-	statement, args := s.statement(c, nil, 1)
 	var body []byte
-	err := l.deps.Store.Rows(ctx, statement, args, func(row []any) error {
+	err = reader.Select(ctx, s.selection(c, nil, 1), func(row []any) error {
 		body = s.appendRow(nil, row)
 		return nil
 	})

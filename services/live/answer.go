@@ -19,10 +19,10 @@ const gzipBytesMin = 1400 // what fits one packet gains nothing
 
 // answerJSON sends a JSON value, compressed when the client takes that.
 func answerJSON(w http.ResponseWriter, r *http.Request, code int, body []byte) {
-	answer(w, r, code, "application/json", append(body, '\n'))
+	send(w, r, code, "application/json", append(body, '\n'))
 }
 
-func answer(w http.ResponseWriter, r *http.Request, code int, mediaType string, body []byte) {
+func send(w http.ResponseWriter, r *http.Request, code int, mediaType string, body []byte) {
 	h := w.Header()
 	h.Set("Content-Type", mediaType)
 	if len(body) >= gzipBytesMin && takesGzip(r) {
@@ -64,7 +64,7 @@ func contract(name string) func(http.ResponseWriter, *http.Request) error {
 		if err != nil {
 			return fmt.Errorf("contract %s: %w", name, err)
 		}
-		answer(w, r, http.StatusOK, "application/yaml", b)
+		send(w, r, http.StatusOK, "application/yaml", b)
 		return nil
 	}
 }

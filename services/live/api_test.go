@@ -2,13 +2,17 @@ package live_test
 
 import (
 	"compress/gzip"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 
+	"github.com/millrace/millrace/pkg/store"
 	"github.com/millrace/millrace/services/live"
 )
 
@@ -161,18 +165,124 @@ func TestSQL(t *testing.T) {
 }
 
 func TestWithoutStoresTheAPISaysWhereTheyAre(t *testing.T) {
-	f := start(t, func(_ *live.Config, d *live.Deps) { d.Store = nil })
-	for _, path := range []string{"/v1/devices", "/v1/logs", "/v1/alarms"} {
-		if code, _, body := f.ask(t, "GET", path, ""); code != http.StatusNotImplemented || !strings.Contains(body, "embedded in another process") {
+	f := start(t, func(_ *live.Config, d *live.Deps) { d.Tables, d.SQL = nil, nil })
+	for path, table := range map[string]string{"/v1/devices": "devices", "/v1/logs": "logs", "/v1/alarms": "alarms", "/v1/dead-letters": "dead_letters"} {
+		code, _, body := f.ask(t, "GET", path, "")
+		if code != http.StatusNotImplemented || !strings.Contains(body, "keeps "+table+": where it is embedded, ask the `millrace run`") {
 			t.Errorf("%s: %d %s", path, code, body)
 		}
 	}
-	if code, _, _ := f.ask(t, "POST", "/v1/sql", "SELECT 1"); code != http.StatusNotImplemented {
-		t.Errorf("SQL: %d", code)
+	if code, _, body := f.ask(t, "POST", "/v1/alarms/a1/ack", ""); code != http.StatusNotImplemented {
+		t.Errorf("ack: %d %s", code, body)
+	}
+	if code, _, body := f.ask(t, "POST", "/v1/sql", "SELECT 1"); code != http.StatusNotImplemented || !strings.Contains(body, "ClickHouse") {
+		t.Errorf("SQL: %d %s", code, body)
 	}
 	if code, _, _ := f.ask(t, "GET", "/v1/status", ""); code != http.StatusOK {
 		t.Errorf("status: %d", code)
 	}
+}
+
+func TestEachTableIsAskedOfTheStoreThatKeepsIt(t *testing.T) {
+	f := start(t, func(_ *live.Config, d *live.Deps) {
+		all := d.Tables
+		d.SQL = nil
+		d.Tables = func(table string) store.Reader {
+			switch table {
+			case store.TableDevices, store.TableState:
+				return nil
+			case store.TableLogs:
+				return fixed{{"default", "elsewhere", "", "Error", "", "from another store", noon().Std(), noon().Std(), "", noon().Std(), int32(0), int64(1)}}
+			}
+			return all(table)
+		}
+	})
+	f.fill(t)
+	for path, want := range map[string]struct {
+		code int
+		text string
+	}{
+		"/v1/devices":      {http.StatusNotImplemented, "keeps devices"},
+		"/v1/state":        {http.StatusNotImplemented, "keeps device_state"},
+		"/v1/logs":         {http.StatusOK, "from another store"},
+		"/v1/alarms":       {http.StatusOK, "panel-alarm"},
+		"/v1/dead-letters": {http.StatusOK, "not JSON"},
+	} {
+		if code, _, body := f.ask(t, "GET", path, ""); code != want.code || !strings.Contains(body, want.text) {
+			t.Errorf("%s: %d %s, want %d %s", path, code, body, want.code, want.text)
+		}
+	}
+}
+
+// fixed is a store that answers every selection with the same rows.
+type fixed [][]any
+
+func (f fixed) Select(_ context.Context, s store.Selection, each func(row []any) error) error {
+	for _, row := range f[:min(len(f), s.Limit)] {
+		if err := each(row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestCursorsHoldOnAnotherReplica goes through each listing, each page asked of the replica that did not give the last one. A
+// cursor that one of them could not read, or read otherwise, would lose or repeat rows.
+func TestCursorsHoldOnAnotherReplica(t *testing.T) {
+	one := start(t, nil)
+	one.fill(t)
+	other := start(t, func(_ *live.Config, d *live.Deps) {
+		d.Tables, d.SQL = func(string) store.Reader { return one.db }, one.db
+	})
+	for path, member := range map[string]string{
+		"/v1/devices": "devices", "/v1/state": "state", "/v1/devices/thermostat-1/messages": "messages", "/v1/aggregates": "aggregates",
+		"/v1/alarms": "alarms", "/v1/logs": "logs", "/v1/dead-letters": "dead_letters",
+	} {
+		all, next := one.get(t, path, member)
+		if len(all) < 2 || next != "" {
+			t.Fatalf("%s: %d rows, more %q", path, len(all), next)
+		}
+		var paged []map[string]any
+		replicas := []*fixture{one, other}
+		for cursor := ""; ; cursor = next {
+			rows, after := replicas[len(paged)%2].get(t, path+"?limit=1&cursor="+cursor, member)
+			paged = append(paged, rows...)
+			if next = after; next == "" {
+				break
+			}
+		}
+		if !reflect.DeepEqual(paged, all) {
+			t.Errorf("%s: page by page %v\nwant %v", path, paged, all)
+		}
+	}
+}
+
+// TestARowIDMayBeAText pages through a store whose row ids are texts that look like numbers.
+func TestARowIDMayBeAText(t *testing.T) {
+	var seen []any
+	f := start(t, func(_ *live.Config, d *live.Deps) {
+		d.Tables = func(string) store.Reader {
+			return reader(func(s store.Selection, each func(row []any) error) error {
+				if s.After != nil {
+					seen = s.After
+				}
+				row := make([]any, len(s.Columns), len(s.Columns)+2)
+				row = append(row, noon().Std(), "=7")
+				return errors.Join(each(row), each(row))
+			})
+		}
+	})
+	_, next := f.get(t, "/v1/dead-letters?limit=1", "dead_letters")
+	f.get(t, "/v1/dead-letters?limit=1&cursor="+next, "dead_letters")
+	if want := []any{noon(), "=7"}; !reflect.DeepEqual(seen, want) {
+		t.Errorf("the store was asked for rows after %#v, want %#v", seen, want)
+	}
+}
+
+type reader func(s store.Selection, each func(row []any) error) error
+
+func (r reader) Select(_ context.Context, s store.Selection, each func(row []any) error) error {
+	return r(s, each)
 }
 
 func TestALargeAnswerIsCompressedWhenAskedFor(t *testing.T) {

@@ -23,7 +23,6 @@ import (
 	"github.com/millrace/millrace/pkg/telemetry"
 	"github.com/millrace/millrace/pkg/worker"
 	"github.com/millrace/millrace/services/live"
-	"github.com/millrace/millrace/services/live/embedded"
 )
 
 const patience = 20 * time.Second
@@ -65,7 +64,7 @@ func start(tb testing.TB, change func(*live.Config, *live.Deps)) *fixture {
 			tb.Error(err)
 		}
 	})
-	deps.Store = embedded.New(f.db)
+	deps.Tables, deps.SQL = func(string) store.Reader { return f.db }, f.db
 	if change != nil {
 		change(&cfg, &deps)
 	}

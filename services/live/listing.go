@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
-	"strings"
 
+	"github.com/millrace/millrace/pkg/store"
+	"github.com/millrace/millrace/pkg/store/answer"
 	"github.com/millrace/millrace/pkg/telemetry"
 )
 
@@ -20,6 +20,7 @@ const (
 	whole                // an integer
 	moment               // a time
 	embedded             // JSON as text, which becomes JSON in the answer
+	identity             // a number or a text, as the store likes: see store.RowID
 )
 
 // column is one column of a table, and its member in the answer.
@@ -28,7 +29,7 @@ type column struct {
 	kind kind
 }
 
-// listing is a resource that is some rows of a table. All its texts are ours; what comes from outside is only ever an argument.
+// listing is a resource that is some rows of a table. All its texts are ours; what comes from outside is only ever a value.
 type listing struct {
 	name    string   // of the answer's member
 	table   string   //
@@ -42,71 +43,41 @@ type listing struct {
 const answerBytesMax = 16 << 20
 
 // where gathers conditions.
-type where struct {
-	conditions []string
-	args       []any
-}
+type where []store.Condition
 
-func (c *where) add(condition string, args ...any) {
-	c.conditions = append(c.conditions, condition)
-	c.args = append(c.args, args...)
+func (c *where) add(op store.Op, value any, columns ...string) {
+	*c = append(*c, store.Condition{Columns: columns, Op: op, Value: value})
 }
 
 // equal adds column = value, unless value is empty.
 func (c *where) equal(column, value string) {
 	if value != "" {
-		c.add(column+" = ?", value)
+		c.add(store.Equal, value, column)
 	}
 }
 
 // between adds from and to of the query, for a column of time: from is in it, to is not.
 func (c *where) between(column string, p *params) {
 	if t, ok := p.time("from"); ok {
-		c.add(column+" >= make_timestamp_ns(?)", int64(t))
+		c.add(store.AtLeast, t, column)
 	}
 	if t, ok := p.time("to"); ok {
-		c.add(column+" < make_timestamp_ns(?)", int64(t))
+		c.add(store.Below, t, column)
 	}
 }
 
-// statement returns the SQL of a page of at most limit rows after the cursor.
-func (s *listing) statement(c *where, after []any, limit int) (string, []any) {
+// selection returns a page of at most limit rows after the cursor.
+func (s *listing) selection(c where, after []any, limit int) store.Selection {
 	names := func(columns []column) []string {
-		var all []string
-		for _, col := range columns {
-			all = append(all, col.name)
+		all := make([]string, len(columns))
+		for i, col := range columns {
+			all[i] = col.name
 		}
 		return all
 	}
-	conditions, args := slices.Clone(c.conditions), slices.Clone(c.args)
-	if after != nil {
-		marks := make([]string, len(s.order))
-		for i, col := range s.order {
-			marks[i] = "?"
-			if col.kind == moment {
-				marks[i] = "make_timestamp_ns(?)"
-			}
-		}
-		sign := " > "
-		if s.descending {
-			sign = " < "
-		}
-		conditions = append(conditions, "("+strings.Join(names(s.order), ", ")+")"+sign+"("+strings.Join(marks, ", ")+")")
-		args = append(args, after...)
-		if s.order[0].kind == moment { // said once more, so that files and row groups can be passed over
-			conditions = append(conditions, s.order[0].name+sign[:2]+"= make_timestamp_ns(?)")
-			args = append(args, after[0])
-		}
+	return store.Selection{
+		Table: s.table, Columns: names(s.columns), Where: c, Order: names(s.order), Descending: s.descending, After: after, Limit: limit,
 	}
-	text := "SELECT " + strings.Join(names(append(slices.Clone(s.columns), s.order...)), ", ") + " FROM " + s.table
-	if len(conditions) > 0 {
-		text += " WHERE " + strings.Join(conditions, " AND ")
-	}
-	direction := ""
-	if s.descending {
-		direction = " DESC"
-	}
-	return text + " ORDER BY " + strings.Join(names(s.order), direction+", ") + direction + fmt.Sprintf(" LIMIT %d", limit), args
 }
 
 // list answers with a page of the listing. It takes the parameters limit and cursor, and reports what is wrong with any.
@@ -120,7 +91,7 @@ func (l *Live) list(w http.ResponseWriter, r *http.Request, p *params, s *listin
 	if err := p.done(); err != nil {
 		return err
 	}
-	body, _, err := l.page(r.Context(), s, c, after, limit)
+	body, _, err := l.page(r.Context(), s, *c, after, limit)
 	if err != nil {
 		return err
 	}
@@ -129,16 +100,16 @@ func (l *Live) list(w http.ResponseWriter, r *http.Request, p *params, s *listin
 }
 
 // page returns {"<name>":[…],"next":"<cursor>" or null} and the number of rows.
-func (l *Live) page(ctx context.Context, s *listing, c *where, after []any, limit int) (body []byte, rows int, err error) {
-	if err := l.noStore(); err != nil {
+func (l *Live) page(ctx context.Context, s *listing, c where, after []any, limit int) (body []byte, rows int, err error) {
+	reader, err := l.table(s.table)
+	if err != nil {
 		return nil, 0, err
 	}
-	statement, args := s.statement(c, after, limit+1)
 	body = append(appendText([]byte{'{'}, s.name), ":["...)
 	next, more := "", false
 	bounded, cancel := context.WithTimeout(ctx, l.cfg.Query.MaxTimeout)
 	defer cancel()
-	err = l.deps.Store.Rows(bounded, statement, args, func(row []any) error {
+	err = reader.Select(bounded, s.selection(c, after, limit+1), func(row []any) error {
 		if rows == limit || len(body) > answerBytesMax {
 			more = true
 			return nil
@@ -148,12 +119,12 @@ func (l *Live) page(ctx context.Context, s *listing, c *where, after []any, limi
 		}
 		rows++
 		body = s.appendRow(append(body, '\n'), row)
-		next = makeCursor(row[len(s.columns):])
+		next = makeCursor(row[len(s.columns):], s.order)
 		return nil
 	})
 	if err != nil {
 		if bounded.Err() != nil && ctx.Err() == nil {
-			return nil, 0, fmt.Errorf("%w: %v have passed; ask for less", ErrLimit, l.cfg.Query.MaxTimeout)
+			return nil, 0, fmt.Errorf("%w: %v have passed; ask for less", answer.ErrTimeout, l.cfg.Query.MaxTimeout)
 		}
 		return nil, 0, err
 	}

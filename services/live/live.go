@@ -15,6 +15,8 @@ import (
 	"github.com/millrace/millrace/pkg/access"
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/feed"
+	"github.com/millrace/millrace/pkg/store"
+	"github.com/millrace/millrace/pkg/store/answer"
 	"github.com/millrace/millrace/pkg/worker"
 )
 
@@ -30,11 +32,17 @@ type Readiness interface {
 	Ready() error
 }
 
+// SQL answers queries that someone outside has written: read only, within their limits, with the errors of package answer.
+type SQL interface {
+	Query(ctx context.Context, q answer.Request) (answer.Result, error)
+}
+
 // Deps is what live needs. The caller closes it after Run has returned.
 type Deps struct {
 	Bus      bus.Appender                            // takes acknowledgements, onto bus.AlarmCommands
 	Feed     *feed.Hub                               // the caller runs it
-	Store    Store                                   // nil: the query API answers 501 and says why
+	Tables   func(table string) store.Reader         // who keeps a table of package store, nil for one that nobody does: that answers 501 and says why
+	SQL      SQL                                     // answers POST /v1/sql; nil: 501
 	Publish  func(subject string, data []byte) error // onto NATS; nil publishes nothing. It keeps nothing of data.
 	Listened func() bool                             // whether anybody subscribes to live.> on NATS, asked once a second; nil: somebody may
 	Auth     Authorizer                              // nil asks nobody for a token

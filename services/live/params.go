@@ -178,29 +178,51 @@ func parseCursor(text string, kinds []kind) ([]any, error) {
 	}
 	keys := make([]any, len(parts))
 	for i, part := range parts {
-		switch kinds[i] {
-		case moment, whole:
-			n, err := strconv.ParseInt(part, 10, 64)
-			if err != nil {
-				return nil, errCursor
-			}
-			keys[i] = n
-		case plain, embedded, number:
-			keys[i] = part
+		key, err := parseKey(part, kinds[i])
+		if err != nil {
+			return nil, errCursor
 		}
+		keys[i] = key
 	}
 	return keys, nil
 }
 
-// makeCursor writes the keys of a row, as they come from the store.
-func makeCursor(keys []any) string {
+// identityText marks the key of a kind identity that is a text; one that is a number stands as it is.
+const identityText = "="
+
+func parseKey(part string, k kind) (any, error) {
+	if k == identity {
+		if text, ok := strings.CutPrefix(part, identityText); ok {
+			return text, nil
+		}
+		k = whole
+	}
+	switch k {
+	case moment:
+		n, err := strconv.ParseInt(part, 10, 64)
+		return telemetry.Time(n), err
+	case whole:
+		return strconv.ParseInt(part, 10, 64)
+	case plain, embedded, number, identity:
+	}
+	return part, nil
+}
+
+// makeCursor writes the keys of a row, as they come from the store. A cursor holds nothing else: any replica takes it.
+func makeCursor(keys []any, columns []column) string {
 	parts := make([]string, len(keys))
 	for i, k := range keys {
-		if t, ok := k.(time.Time); ok {
-			parts[i] = strconv.FormatInt(t.UnixNano(), 10)
-			continue
+		switch k := k.(type) {
+		case time.Time:
+			parts[i] = strconv.FormatInt(k.UnixNano(), 10)
+		case string:
+			parts[i] = k
+			if columns[i].kind == identity {
+				parts[i] = identityText + k
+			}
+		default:
+			parts[i] = fmt.Sprint(k)
 		}
-		parts[i] = fmt.Sprint(k)
 	}
 	b, err := json.Marshal(parts)
 	if err != nil {

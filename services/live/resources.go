@@ -2,14 +2,14 @@ package live
 
 import (
 	"net/http"
-	"strings"
 
+	"github.com/millrace/millrace/pkg/store"
 	"github.com/millrace/millrace/pkg/telemetry"
 )
 
 func devicesListing() *listing {
 	return &listing{
-		name: "devices", table: "devices",
+		name: "devices", table: store.TableDevices,
 		columns: []column{
 			{"tenant", plain},
 			{"device_id", plain},
@@ -37,9 +37,9 @@ func (l *Live) devices(w http.ResponseWriter, r *http.Request) error {
 	c.equal("device_type", p.text("type"))
 	switch p.oneOf("connected", "true", "false") {
 	case "true":
-		c.add("connected")
+		c.add(store.Equal, true, "connected")
 	case "false":
-		c.add("NOT connected")
+		c.add(store.Equal, false, "connected")
 	}
 	return l.list(w, r, p, devicesListing(), c)
 }
@@ -61,7 +61,7 @@ func stateColumns() []column {
 
 func stateListing() *listing {
 	return &listing{
-		name: "state", table: "device_state", columns: stateColumns(),
+		name: "state", table: store.TableState, columns: stateColumns(),
 		order: []column{{"tenant", plain}, {"device_id", plain}, {"channel_key", plain}},
 	}
 }
@@ -102,7 +102,7 @@ func (l *Live) messages(w http.ResponseWriter, r *http.Request) error {
 	c.equal("kind", p.oneOf("kind", "channel", "event"))
 	c.between("event_time", p)
 	return l.list(w, r, p, &listing{
-		name: "messages", table: "device_messages",
+		name: "messages", table: store.TableMessages,
 		columns: append(stateColumns(), []column{
 			{"kind", plain},
 			{"device_time", moment},
@@ -126,11 +126,11 @@ func (l *Live) aggregates(w http.ResponseWriter, r *http.Request) error {
 	c.equal("device_id", p.text("device"))
 	c.equal("channel_key", p.text("channel"))
 	if length, ok := p.window("window"); ok {
-		c.add("window_length_ns = ?", length)
+		c.add(store.Equal, length, "window_length_ns")
 	}
 	c.between("window_start", p)
 	return l.list(w, r, p, &listing{
-		name: "aggregates", table: "aggregates",
+		name: "aggregates", table: store.TableAggregates,
 		columns: []column{
 			{"tenant", plain},
 			{"device_id", plain},
@@ -166,19 +166,18 @@ func (l *Live) logs(w http.ResponseWriter, r *http.Request) error {
 		if !ok {
 			p.fault("severity", `want trace, debug, info, warning, error or critical: those lines, and graver ones`)
 		}
-		var marks []string
-		var names []any
+		var names []string
 		for s := least; s <= telemetry.SeverityCritical; s++ {
-			marks, names = append(marks, "?"), append(names, s.Name())
+			names = append(names, s.Name())
 		}
-		c.add("severity IN ("+strings.Join(marks, ", ")+")", names...)
+		c.add(store.In, names, "severity")
 	}
 	if q := p.text("q"); q != "" {
-		c.add("contains(lower(message), lower(?))", q)
+		c.add(store.Contains, q, "message")
 	}
 	c.between("event_time", p)
 	return l.list(w, r, p, &listing{
-		name: "logs", table: "logs",
+		name: "logs", table: store.TableLogs,
 		columns: []column{
 			{"tenant", plain},
 			{"device_id", plain},
@@ -203,11 +202,11 @@ func (l *Live) deadLetters(w http.ResponseWriter, r *http.Request) error {
 	c.equal("worker", p.text("worker"))
 	c.equal("topic", p.text("topic"))
 	if q := p.text("q"); q != "" {
-		c.add("(contains(lower(reason), lower(?)) OR contains(lower(payload), lower(?)))", q, q)
+		c.add(store.Contains, q, "reason", "payload")
 	}
 	c.between("received_at", p)
 	return l.list(w, r, p, &listing{
-		name: "dead_letters", table: "dead_letters",
+		name: "dead_letters", table: store.TableDeadLetters,
 		columns: []column{
 			{"topic", plain},
 			{"worker", plain},
@@ -220,7 +219,7 @@ func (l *Live) deadLetters(w http.ResponseWriter, r *http.Request) error {
 			{"partition", whole},
 			{"position", plain},
 		},
-		order:      []column{{"received_at", moment}, {"rowid", whole}}, // letters of the edge have no position of their own
+		order:      []column{{"received_at", moment}, {store.RowID, identity}}, // letters of the edge have no position of their own
 		descending: true,
 	}, c)
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/pkg/access"
+	"github.com/millrace/millrace/pkg/store"
+	"github.com/millrace/millrace/pkg/store/answer"
 )
 
 // route is one path of the interface.
@@ -156,13 +158,13 @@ func (l *Live) complain(w *recorder, r *http.Request, err error) {
 // judge finds the code for an error of the store.
 func (l *Live) judge(r *http.Request, err error) *fault {
 	switch {
-	case errors.Is(err, ErrQuery):
+	case errors.Is(err, answer.ErrInvalid), errors.Is(err, answer.ErrNotAllowed):
 		return &fault{code: http.StatusBadRequest, text: err.Error()}
-	case errors.Is(err, ErrAccept):
+	case errors.Is(err, answer.ErrNotAcceptable):
 		return &fault{code: http.StatusNotAcceptable, text: err.Error()}
-	case errors.Is(err, ErrLimit):
+	case errors.Is(err, answer.ErrTimeout), errors.Is(err, answer.ErrResources):
 		return &fault{code: http.StatusUnprocessableEntity, text: err.Error()}
-	case errors.Is(err, ErrBusy):
+	case errors.Is(err, answer.ErrBusy):
 		return &fault{code: http.StatusServiceUnavailable, text: err.Error(), retry: time.Second}
 	case r.Context().Err() != nil: // nobody reads the answer
 		return &fault{code: http.StatusServiceUnavailable, text: "the request was given up"}
@@ -171,13 +173,15 @@ func (l *Live) judge(r *http.Request, err error) *fault {
 	return &fault{code: http.StatusInternalServerError, text: "the request could not be answered; the log of the server says why"}
 }
 
-// noStore is the answer where the tables are in another process.
-func (l *Live) noStore() error {
-	if l.deps.Store != nil {
-		return nil
+// table returns who keeps a table, or what to answer where no store of this process does.
+func (l *Live) table(name string) (store.Reader, error) { //nolint:ireturn // each table may be another engine's
+	if l.deps.Tables != nil {
+		if r := l.deps.Tables(name); r != nil {
+			return r, nil
+		}
 	}
-	return &fault{code: http.StatusNotImplemented, text: "the stores are embedded in another process, which has them to itself: ask the `millrace run` " +
-		"that keeps them, on its own HTTP address; this one serves only what happens from now on, GET /v1/live"}
+	return nil, &fault{code: http.StatusNotImplemented, text: "no store that this process can ask keeps " + name + ": where it is embedded, ask the " +
+		"`millrace run` that has it, on its own HTTP address; else name the store under stores"}
 }
 
 // bearer returns the secret of the header Authorization.

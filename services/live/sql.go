@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/pkg/config"
+	"github.com/millrace/millrace/pkg/store/answer"
 )
 
 const (
@@ -30,23 +31,29 @@ type sqlRequest struct {
 // sql answers POST /v1/sql. The answer is streamed; whether rows were left out is known at its end, so that is a trailer (and a
 // member of the JSON form). When it breaks amid the rows the connection is cut, so that nobody takes a part for the whole.
 func (l *Live) sql(w http.ResponseWriter, r *http.Request) error {
-	if err := l.noStore(); err != nil {
-		return err
+	if l.deps.SQL == nil {
+		return &fault{code: http.StatusNotImplemented, text: "no store that this process can ask answers SQL: the embedded database does, through the " +
+			"`millrace run` that has it, and ClickHouse (stores.history: clickhouse); the other resources ask any store"}
 	}
 	q, err := l.readSQL(w, r)
 	if err != nil {
 		return err
 	}
-	slow := http.NewResponseController(w)
-	truncated, err := l.deps.Store.Query(r.Context(), q, func(mediaType string) io.Writer {
-		w.Header().Set("Content-Type", mediaType)
-		w.Header().Set("Trailer", truncatedHeader)
-		return &patientWriter{w: w, control: slow, now: l.deps.Now}
-	})
+	form, err := answer.EncodingFor(strings.Join(r.Header.Values("Accept"), ","))
 	if err != nil {
 		return err
 	}
-	w.Header().Set(truncatedHeader, fmt.Sprint(truncated))
+	result, err := l.deps.SQL.Query(r.Context(), q)
+	if err != nil {
+		return err
+	}
+	defer result.Close()
+	w.Header().Set("Content-Type", form.MediaType)
+	w.Header().Set("Trailer", truncatedHeader)
+	if err := form.Write(&patientWriter{w: w, control: http.NewResponseController(w), now: l.deps.Now}, result); err != nil {
+		return err
+	}
+	w.Header().Set(truncatedHeader, fmt.Sprint(result.Truncated()))
 	return nil
 }
 
@@ -63,8 +70,8 @@ func (p *patientWriter) Write(b []byte) (int, error) {
 	return p.w.Write(b)
 }
 
-func (l *Live) readSQL(w http.ResponseWriter, r *http.Request) (Query, error) {
-	q := Query{Accept: strings.Join(r.Header.Values("Accept"), ","), MaxRows: l.cfg.Query.MaxRows, Timeout: l.cfg.Query.MaxTimeout}
+func (l *Live) readSQL(w http.ResponseWriter, r *http.Request) (answer.Request, error) {
+	q := answer.Request{MaxRows: l.cfg.Query.MaxRows, Timeout: l.cfg.Query.MaxTimeout}
 	mediaType := "text/plain"
 	if given := r.Header.Get("Content-Type"); given != "" {
 		var err error
@@ -92,7 +99,7 @@ func (l *Live) readSQL(w http.ResponseWriter, r *http.Request) (Query, error) {
 	return q, nil
 }
 
-func (l *Live) readSQLRequest(b []byte, q *Query) error {
+func (l *Live) readSQLRequest(b []byte, q *answer.Request) error {
 	var body sqlRequest
 	if err := strictJSON(b, &body); err != nil {
 		return badRequest(`the body, want {"query":"SELECT …"}: ` + err.Error())

@@ -54,7 +54,7 @@ func (l *Live) status(w http.ResponseWriter, r *http.Request) error {
 	}
 	a := statusAnswer{
 		Now: l.deps.Now().UTC(), Ready: true, Workers: []workerAnswer{}, Listeners: map[string]string{}, Warnings: []string{},
-		Live: liveAnswer{Subscribers: l.deps.Feed.Subscribers(), Stores: l.deps.Store != nil},
+		Live: liveAnswer{Subscribers: l.deps.Feed.Subscribers(), Stores: l.deps.Tables != nil},
 	}
 	if l.deps.Health != nil {
 		if err := l.deps.Health.Ready(); err != nil {

@@ -13,9 +13,9 @@ import (
 	"github.com/millrace/millrace/pkg/connect"
 	"github.com/millrace/millrace/pkg/feed"
 	"github.com/millrace/millrace/pkg/service"
+	"github.com/millrace/millrace/pkg/store"
 	"github.com/millrace/millrace/services/ingest"
 	"github.com/millrace/millrace/services/live"
-	"github.com/millrace/millrace/services/live/embedded"
 )
 
 // openFeed makes what gives the log's end to live subscribers, over SSE, NATS and MQTT alike.
@@ -61,7 +61,7 @@ func (p *plant) newFront(ctx context.Context) (*front, error) {
 		started := p.process.Now()
 		deps.Status = func() live.Status { return p.status(f, started) }
 		if p.db != nil {
-			deps.Store = embedded.New(p.db)
+			deps.Tables, deps.SQL = func(string) store.Reader { return p.db }, p.db
 		}
 		if p.server != nil {
 			deps.Listened = func() bool { return p.server.Interest("live") }
