@@ -1,7 +1,7 @@
 # Everything a contributor does. `make` alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build run test e2e race lint fmt fuzz bench alone sync check docs tools clean
+.PHONY: help build run test e2e race lint fmt fuzz bench alone sync check docs tools clean engines engines-down test-engines engine-tests
 
 SERVICES := ingest router state-projector history-writer aggregator alerting log-consumer live
 MODULES  := $(shell awk '/^\t\.\// {print $$1}' go.work)
@@ -12,7 +12,7 @@ FUZZTIME ?= 20s
 LINT     := $(BIN)/golangci-lint
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build millrace and every worker into bin/
 	go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./services/standalone/cmd/millrace
@@ -30,6 +30,33 @@ test: ## every test, the end-to-end ones on real binaries too
 
 e2e: ## the end-to-end tests alone
 	go test -count=1 -v -timeout 25m ./test/e2e/...
+
+# ENGINES is the program that runs real engines for tests, ENGINES_DIR where they live. Alone, so that it builds as in an image.
+ENGINES     := $(BIN)/engines
+ENGINES_DIR ?= test/engines/.run
+.PHONY: $(ENGINES)
+$(ENGINES):
+	CGO_ENABLED=0 GOWORK=off go -C test/engines build -trimpath -o $(CURDIR)/$(ENGINES) ./cmd/engines
+
+engines: $(ENGINES) ## start Kafka, NATS, ClickHouse, Elasticsearch, PostgreSQL and S3 on loopback
+	$(ENGINES) --dir $(ENGINES_DIR) up
+	@$(ENGINES) --dir $(ENGINES_DIR) env
+
+engines-down: $(ENGINES) ## end them, and remove what they kept
+	$(ENGINES) --dir $(ENGINES_DIR) down
+
+test-engines: $(ENGINES) ## the drivers' tests on the real engines; starts and ends these unless they run
+	$(ENGINES) --dir $(ENGINES_DIR) with $(MAKE) --no-print-directory engine-tests
+
+# Every package whose tests ask for an engine. Those that kill one have the engines for themselves.
+engine-tests:
+	@set -e; : "$${MILLRACE_ENGINES:?make test-engines sets it}"; \
+	list() { go list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}}' work ./test/engines/... | \
+	  awk -v own="$$1" '/pkg\/enginetest/ && ($$1 ~ /test\/e2e/) == own {print $$1}' | sort -u; }; \
+	set -x; \
+	go test -count=1 -p 2 -timeout 20m -skip '^TestKill' $$(list 0); \
+	go test -count=1 -p 1 -timeout 20m -run '^TestKill' $$(list 0); \
+	e2e="$$(list 1)"; [ -z "$$e2e" ] || go test -count=1 -timeout 25m -run '^TestEngines' $$e2e
 
 race: ## every package's tests under the race detector
 	go test -race -shuffle=on -short -timeout 20m $(addsuffix /...,$(filter-out ./test/e2e,$(MODULES)))

@@ -1,0 +1,226 @@
+package engines
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// downloads are tried again after these pauses, since the machines of CI share their way to the registries.
+func downloadPauses() []time.Duration {
+	return []time.Duration{5 * time.Second, 20 * time.Second, 60 * time.Second}
+}
+
+// missingError says what the machine has not. An engine that lacks a tool is left out, aloud; nothing else is.
+type missingError struct{ tool string }
+
+func (e *missingError) Error() string { return "not to be had here: " + e.tool }
+
+// A recipe makes the programs of an engine, once; they lie in the cache under NAME-VERSION.
+type recipe struct {
+	name, version string
+	// from is whatever else the result depends on: changed, it is made again.
+	from []string
+	make func(ctx context.Context, s *site, dir string) error
+}
+
+// A cache keeps programs between sets, and is shared by all of them.
+type cache struct {
+	dir string
+	log func(format string, args ...any)
+}
+
+// get returns the directory with what r makes.
+func (c *cache) get(ctx context.Context, s *site, r recipe) (dir string, err error) {
+	sum := sha256.Sum256([]byte(strings.Join(r.from, "\x00")))
+	dir = filepath.Join(c.dir, r.name+"-"+r.version+"-"+hex.EncodeToString(sum[:4]))
+	unlock, err := lock(ctx, dir+".lock")
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil
+	}
+	c.log("%s: fetching %s %s", s.engine, r.name, r.version)
+	for pauses := downloadPauses(); ; pauses = pauses[1:] {
+		part := dir + ".part"
+		if err := errors.Join(os.RemoveAll(part), os.MkdirAll(part, 0o755)); err != nil { //nolint:gosec // programs are no secret
+			return "", err
+		}
+		err := r.make(ctx, s, part)
+		if err == nil {
+			return dir, os.Rename(part, dir)
+		}
+		if len(pauses) == 0 {
+			return "", fmt.Errorf("install %s %s: %w", r.name, r.version, err)
+		}
+		c.log("%s: %v; trying again in %v", s.engine, err, pauses[0])
+		if err := pause(ctx, pauses[0]); err != nil {
+			return "", err
+		}
+	}
+}
+
+// lock takes the file's lock, which other processes take as well, and gives the function that lets it go.
+func lock(ctx context.Context, path string) (unlock func() error, err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // PostgreSQL runs as another user below it
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // a file of ours
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return f.Close, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+		}
+		if err := pause(ctx, pollEvery); err != nil {
+			return nil, errors.Join(fmt.Errorf("lock %s: another program holds it: %w", path, err), f.Close())
+		}
+	}
+}
+
+// tools finds what the engine needs on the machine, and installs a Debian package where it may.
+func (c *cache) tools(ctx context.Context, s *site, needs []tool) error {
+	s.Tools = map[string]string{}
+	for _, t := range needs {
+		path, ok := t.find()
+		if !ok && c.debian(ctx, s, t) {
+			path, ok = t.find()
+		}
+		if !ok {
+			return &missingError{t.command}
+		}
+		s.Tools[t.command] = path
+	}
+	return nil
+}
+
+// find looks into the directories first: on PATH a distribution may have a wrapper of the same name.
+func (t tool) find() (path string, ok bool) {
+	for _, pattern := range t.dirs {
+		found, err := filepath.Glob(filepath.Join(pattern, t.command))
+		if err == nil && len(found) > 0 {
+			return slices.Max(found), true
+		}
+	}
+	path, err := exec.LookPath(t.command)
+	return path, err == nil
+}
+
+// debian installs the tool's package where that is possible.
+func (c *cache) debian(ctx context.Context, s *site, t tool) bool {
+	apt, err := exec.LookPath("apt-get")
+	if t.debian == "" || err != nil || os.Getuid() != 0 {
+		return false
+	}
+	unlock, err := lock(ctx, filepath.Join(c.dir, "apt.lock")) // apt does not wait for another of its kind
+	if err != nil {
+		return false
+	}
+	defer func() { _ = unlock() }()
+	if _, ok := t.find(); ok {
+		return true
+	}
+	c.log("%s: installing the package %s", s.engine, t.debian)
+	// At run level 1 a package's own service is not started.
+	env := []string{"DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"}
+	_, err = run(ctx, command{path: apt, args: []string{"update", "-qq"}, env: env})
+	if err == nil {
+		_, err = run(ctx, command{path: apt, args: []string{"install", "-qq", "-y", "--no-install-recommends", t.debian}, env: env})
+	}
+	if err != nil {
+		c.log("%s: %v", s.engine, err)
+	}
+	return err == nil
+}
+
+// run runs a command to its end, and gives what it wrote; an error holds that as well.
+func run(ctx context.Context, c command) (out []byte, err error) {
+	cmd := exec.CommandContext(ctx, c.path, c.args...) //nolint:gosec // what the engine's own file says
+	cmd.Env = append(os.Environ(), c.env...)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.user.credential()}
+	if out, err = cmd.CombinedOutput(); err != nil {
+		return out, fmt.Errorf("%s %s: %w\n%s", c.path, strings.Join(c.args, " "), err, out)
+	}
+	return out, nil
+}
+
+// goInstall builds a program from the module proxy; the version is in module.
+func goInstall(ctx context.Context, s *site, dir, module string) error {
+	_, err := run(ctx, command{path: s.Tools["go"], args: []string{"install", "-trimpath", module}, env: []string{
+		"GOBIN=" + dir, "GOWORK=off", "GOFLAGS=", "CGO_ENABLED=0",
+	}})
+	return err
+}
+
+// mavenCopy brings the jars of a project into dir/lib.
+func mavenCopy(ctx context.Context, s *site, dir string, pom []byte) error {
+	if err := writeFile(filepath.Join(dir, "pom.xml"), pom); err != nil {
+		return err
+	}
+	_, err := run(ctx, command{path: s.Tools["mvn"], args: []string{
+		"-q", "-B", "-f", filepath.Join(dir, "pom.xml"), "dependency:copy-dependencies",
+		"-DincludeScope=runtime", "-DoutputDirectory=" + filepath.Join(dir, "lib"),
+	}})
+	return err
+}
+
+// npmFile brings one file out of a package: what the archive calls package/NAME becomes dir/NAME.
+func npmFile(ctx context.Context, s *site, dir, pkg, name string) (err error) {
+	if _, err := run(ctx, command{path: s.Tools["npm"], args: []string{
+		"pack", "--silent", "--pack-destination", dir, pkg,
+	}}); err != nil {
+		return err
+	}
+	packed, err := filepath.Glob(filepath.Join(dir, "*.tgz"))
+	if err != nil || len(packed) != 1 {
+		return fmt.Errorf("npm pack %s: %d archives, want 1", pkg, len(packed))
+	}
+	f, err := os.Open(packed[0])
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close(), os.Remove(packed[0])) }()
+	unzipped, err := gzip.NewReader(f)
+	if err != nil {
+		return fmt.Errorf("%s: %w", pkg, err)
+	}
+	for files := tar.NewReader(unzipped); ; {
+		h, err := files.Next()
+		if err != nil {
+			return fmt.Errorf("%s: %s: %w", pkg, name, err)
+		}
+		if h.Name == "package/"+name {
+			return copyTo(filepath.Join(dir, name), files)
+		}
+	}
+}
+
+// copyTo makes an executable file of what r gives.
+func copyTo(path string, r io.Reader) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o755) //nolint:gosec // a program, for anyone
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, r)
+	return errors.Join(err, f.Close())
+}
