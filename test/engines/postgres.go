@@ -37,10 +37,11 @@ func postgres() engine {
 			return err
 		},
 		settle: func(ctx context.Context, s *site) error {
-			_, err := run(ctx, command{path: s.Tools["psql"], args: []string{
-				"-q", "-X", "-v", "ON_ERROR_STOP=1", postgresURL(s, "postgres"), "-c",
-				"SELECT 'CREATE DATABASE " + postgresDatabase + "' WHERE NOT EXISTS (SELECT 1 FROM pg_database WHERE datname = '" + postgresDatabase + "') \\gexec",
-			}})
+			found, err := postgresAsk(ctx, s, "SELECT 1 FROM pg_database WHERE datname = '"+postgresDatabase+"'")
+			if err != nil || len(found) > 0 {
+				return err
+			}
+			_, err = postgresAsk(ctx, s, "CREATE DATABASE "+postgresDatabase)
 			return err
 		},
 		settings: func(s *site) (map[string]string, error) {
@@ -50,6 +51,12 @@ func postgres() engine {
 		},
 		stop: syscall.SIGINT, // "fast": SIGTERM would wait for the clients to leave
 	}
+}
+
+func postgresAsk(ctx context.Context, s *site, sql string) (answer []byte, err error) {
+	return run(ctx, command{path: s.Tools["psql"], args: []string{
+		"-q", "-X", "-t", "-A", "-v", "ON_ERROR_STOP=1", postgresURL(s, "postgres"), "-c", sql,
+	}})
 }
 
 func postgresURL(s *site, database string) string {
