@@ -1,0 +1,206 @@
+package kafka_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	kafkago "github.com/segmentio/kafka-go"
+	"go.uber.org/goleak"
+
+	"github.com/millrace/millrace/pkg/bus"
+	"github.com/millrace/millrace/pkg/bus/bustest"
+	"github.com/millrace/millrace/pkg/bus/kafka"
+	"github.com/millrace/millrace/pkg/enginetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// network is what lies between a log and its brokers: it can be cut, as when the log's process is killed, and held, as when
+// packets are lost.
+type network struct {
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+	cut   bool
+	held  chan struct{} // closed when it is let go; nil while nothing is held
+}
+
+var errCut = errors.New("the network is cut")
+
+func (n *network) dial(ctx context.Context, kind, address string) (net.Conn, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, kind, address)
+	if err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cut {
+		_ = conn.Close()
+		return nil, errCut
+	}
+	if n.conns == nil {
+		n.conns = map[net.Conn]struct{}{}
+	}
+	n.conns[conn] = struct{}{}
+	return &wire{Conn: conn, net: n}, nil
+}
+
+// kill ends every connection, for good.
+func (n *network) kill() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cut = true
+	n.closeAll()
+}
+
+// reset ends every connection; new ones may follow.
+func (n *network) reset() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.closeAll()
+}
+
+func (n *network) closeAll() {
+	for conn := range n.conns {
+		_ = conn.Close()
+	}
+	clear(n.conns)
+}
+
+// wire is one connection through a network.
+type wire struct {
+	net.Conn
+	net *network
+}
+
+func (w *wire) Close() error {
+	w.net.mu.Lock()
+	delete(w.net.conns, w.Conn)
+	w.net.mu.Unlock()
+	return w.Conn.Close()
+}
+
+// prefix returns one of the test's own, whose topics and groups are removed in the end.
+func prefix(t testing.TB, e *enginetest.Engine) string {
+	t.Helper()
+	name := fmt.Sprintf("t%08x.", rand.Uint32()) //nolint:gosec // a name
+	t.Cleanup(func() { remove(t, e, name) })
+	return name
+}
+
+func remove(t testing.TB, e *enginetest.Engine, prefix string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	defer cancel()
+	transport := &kafkago.Transport{}
+	defer transport.CloseIdleConnections()
+	client := &kafkago.Client{Addr: kafkago.TCP(addresses(e.URL)...), Transport: transport}
+	meta, err := client.Metadata(ctx, &kafkago.MetadataRequest{})
+	if err != nil {
+		t.Errorf("list the topics: %v", err)
+		return
+	}
+	var topics []string
+	for _, topic := range meta.Topics {
+		if strings.HasPrefix(topic.Name, prefix) {
+			topics = append(topics, topic.Name)
+		}
+	}
+	if len(topics) == 0 {
+		return
+	}
+	if _, err := client.DeleteTopics(ctx, &kafkago.DeleteTopicsRequest{Topics: topics}); err != nil {
+		t.Errorf("delete the topics: %v", err)
+	}
+}
+
+func addresses(url string) []string { return strings.Split(strings.TrimPrefix(url, "kafka://"), ",") }
+
+func openLog(t testing.TB, cfg kafka.Config) *kafka.Log {
+	t.Helper()
+	log, err := kafka.Open(t.Context(), withTestDefaults(t, cfg))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := log.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return log
+}
+
+func withTestDefaults(t testing.TB, cfg kafka.Config) kafka.Config {
+	t.Helper()
+	cfg.Now, cfg.CreateTopics, cfg.Lease = time.Now, true, 6*time.Second
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	}
+	return cfg
+}
+
+func suiteConfig(t *testing.T, e *enginetest.Engine, o bustest.Options) kafka.Config {
+	t.Helper()
+	cfg := kafka.Config{URL: e.URL, Prefix: prefix(t, e), Partitions: o.Partitions, RecordBytesMax: o.RecordBytesMax, Trim: true}
+	if o.BytesMax > 0 {
+		cfg.Retention.BytesMax = o.BytesMax * int64(o.Partitions)
+	}
+	return cfg
+}
+
+// TestContract crashes the process that holds the log, of which nothing is left but what Kafka has.
+func TestContract(t *testing.T) {
+	e := enginetest.Need(t, "kafka")
+	bustest.Run(t, bustest.Driver{Open: func(t *testing.T, o bustest.Options) bustest.Instance {
+		t.Helper()
+		cfg := suiteConfig(t, e, o)
+		between := &network{}
+		open := func(t *testing.T) bus.Log {
+			t.Helper()
+			c := cfg
+			c.Dial = between.dial
+			return openLog(t, c)
+		}
+		return bustest.Instance{
+			Log:   open(t),
+			Again: open,
+			Crash: func(t *testing.T) bus.Log {
+				t.Helper()
+				between.kill()
+				between = &network{}
+				return open(t)
+			},
+		}
+	}})
+}
+
+// TestKillContract kills brokers, one after the other, and starts each again on its data.
+func TestKillContract(t *testing.T) {
+	e := enginetest.Need(t, "kafka")
+	bustest.Run(t, bustest.Driver{Open: func(t *testing.T, o bustest.Options) bustest.Instance {
+		t.Helper()
+		cfg, node := suiteConfig(t, e, o), 0
+		again := func(t *testing.T) bus.Log {
+			t.Helper()
+			return openLog(t, cfg)
+		}
+		return bustest.Instance{
+			Log:   openLog(t, cfg),
+			Again: again,
+			Crash: func(t *testing.T) bus.Log {
+				t.Helper()
+				node = node%e.Nodes() + 1
+				e.Kill(t, node)
+				e.Start(t, node)
+				return again(t)
+			},
+		}
+	}})
+}
