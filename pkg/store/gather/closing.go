@@ -19,7 +19,7 @@ func (g *Rows) due(now time.Time) time.Duration {
 		return 0
 	case g.since.IsZero():
 		return never
-	case g.rows >= g.cfg.Rows, g.active >= g.cfg.MemoryBytes/2:
+	case g.rows >= g.cfg.Rows, g.active >= g.cfg.Bytes:
 		return 0
 	}
 	return max(0, g.since.Add(g.cfg.Age).Sub(now))

@@ -69,8 +69,9 @@ type Batch struct {
 // Config says when rows are closed. All fields but Failed and Grew are required.
 type Config struct {
 	Rows        int           // rows that make a close
+	Bytes       int64         // bytes of memory that make a close
 	Age         time.Duration // age of the oldest row that makes a close
-	MemoryBytes int64         // limit of the rows in memory, beyond which Write waits; half of it makes a close
+	MemoryBytes int64         // limit of the rows in memory, beyond which Write waits
 	Failed      func(error)   // told of each close that went wrong, from the goroutine of CloseLoop
 	Grew        func(int64)   // told how many bytes are held, after each Write; locked
 	Now         func() time.Time

@@ -64,7 +64,7 @@ func Open(ctx context.Context, cfg Config) (*History, error) {
 		catalog: catalog{readers: map[uint64]int{}},
 	}
 	h.rows = gather.New(&h.mu, gather.Config{
-		Rows: cfg.SegmentRows, Age: cfg.SegmentAge, MemoryBytes: cfg.MemoryBytes,
+		Rows: cfg.SegmentRows, Bytes: cfg.MemoryBytes / 2, Age: cfg.SegmentAge, MemoryBytes: cfg.MemoryBytes,
 		Failed: h.closeFailed, Grew: cfg.Metrics.memory, Now: cfg.Now,
 	})
 	if err := h.recover(ctx); err != nil {

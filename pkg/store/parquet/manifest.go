@@ -23,26 +23,12 @@ const manifestVersion = 1
 // manifest says which files count and how far they cover each partition. It is one JSON document in one line and, in a second
 // line, its CRC-32C, and is only ever replaced as a whole.
 type manifest struct {
-	Version    int             `json:"version"`
-	Generation uint64          `json:"generation"` // rises by one with each manifest
-	Next       uint64          `json:"next"`       // number of the next file; never used twice among the files named
-	Progress   []coverage      `json:"progress"`
-	Files      []FileInfo      `json:"files"`
-	Damaged    []DamagedRecord `json:"damaged,omitempty"`
-}
-
-// coverage is how far the files hold what a worker wrote of one partition.
-type coverage struct {
-	Worker    string         `json:"worker"`
-	Topic     string         `json:"topic"`
-	Partition int            `json:"partition"`
-	Through   string         `json:"through"` // bus.Position
-	Origins   []originRecord `json:"origins,omitempty"`
-}
-
-type originRecord struct {
-	Partition int32  `json:"partition"`
-	Position  string `json:"position"`
+	Version    int               `json:"version"`
+	Generation uint64            `json:"generation"` // rises by one with each manifest
+	Next       uint64            `json:"next"`       // number of the next file; never used twice among the files named
+	Progress   []gather.Coverage `json:"progress"`
+	Files      []FileInfo        `json:"files"`
+	Damaged    []DamagedRecord   `json:"damaged,omitempty"`
 }
 
 // FileInfo is what the manifest knows of one file. Its columns are store.HistoryColumns, its rows sorted by tenant, device,
@@ -80,13 +66,9 @@ func (m *manifest) clone() *manifest {
 }
 
 // cover sets how far a source is covered.
-func (m *manifest) cover(s gather.Source, p bus.Progress) {
-	c := coverage{Worker: s.Worker, Topic: s.Partition.Topic, Partition: s.Partition.Number, Through: p.Through.String()}
-	for _, o := range p.Origins {
-		c.Origins = append(c.Origins, originRecord{Partition: o.Partition, Position: o.String()})
-	}
-	same := func(e coverage) bool { return e.Worker == c.Worker && e.Topic == c.Topic && e.Partition == c.Partition }
-	if i := slices.IndexFunc(m.Progress, same); i >= 0 {
+func (m *manifest) cover(from gather.Source, p bus.Progress) {
+	c := gather.NewCoverage(from, p)
+	if i := slices.IndexFunc(m.Progress, func(e gather.Coverage) bool { return e.Source() == from }); i >= 0 {
 		m.Progress[i] = c
 		return
 	}
@@ -96,20 +78,12 @@ func (m *manifest) cover(s gather.Source, p bus.Progress) {
 // covered returns what cover set, by source.
 func (m *manifest) covered() (map[gather.Source]bus.Progress, error) {
 	all := make(map[gather.Source]bus.Progress, len(m.Progress))
-	for _, c := range m.Progress {
-		through, err := bus.ParsePosition(c.Through)
+	for i := range m.Progress {
+		p, err := m.Progress[i].Progress()
 		if err != nil {
-			return nil, fmt.Errorf("progress of %s[%d]: %w", c.Topic, c.Partition, err)
+			return nil, err
 		}
-		p := bus.Progress{Through: through}
-		for _, o := range c.Origins {
-			at, err := bus.ParsePosition(o.Position)
-			if err != nil {
-				return nil, fmt.Errorf("progress of %s[%d]: origin: %w", c.Topic, c.Partition, err)
-			}
-			p.Origins = append(p.Origins, bus.Origin{Partition: o.Partition, Position: at})
-		}
-		all[gather.Source{Worker: c.Worker, Partition: bus.PartitionID{Topic: c.Topic, Number: c.Partition}}] = p
+		all[m.Progress[i].Source()] = p
 	}
 	return all, nil
 }

@@ -12,7 +12,8 @@ import (
 	"github.com/millrace/millrace/pkg/store"
 )
 
-const magic = "PAR1"
+// Magic is what a file begins and ends with.
+const Magic = "PAR1"
 
 // Rows yields the rows of a file in their order, see OpenReader. An error ends it.
 func Rows(file io.ReaderAt, size int64) iter.Seq2[store.MessageRow, error] {
@@ -83,8 +84,8 @@ func CheckFooter(f io.ReaderAt, size int64) error {
 	if _, err := f.ReadAt(tail[:], size-int64(len(tail))); err != nil {
 		return err
 	}
-	if n := int64(binary.LittleEndian.Uint32(tail[:])); string(tail[4:]) != magic || n > size-frame {
-		return fmt.Errorf("it ends in a footer of %d bytes and %q, want at most %d and %s", n, tail[4:], size-frame, magic)
+	if n := int64(binary.LittleEndian.Uint32(tail[:])); string(tail[4:]) != Magic || n > size-frame {
+		return fmt.Errorf("it ends in a footer of %d bytes and %q, want at most %d and %s", n, tail[4:], size-frame, Magic)
 	}
 	return nil
 }
