@@ -28,7 +28,14 @@ func postgres() engine {
 		configure: configurePostgres,
 		command: func(s *site, _ int) (command, error) {
 			as, err := unprivileged()
-			return command{path: s.Tools["postgres"], args: []string{"-D", s.Data}, user: as}, err
+			if err != nil {
+				return command{}, err
+			}
+			// The one that wrote it is gone, but while its parent has not noticed, the server would take it for alive.
+			if err := os.Remove(filepath.Join(s.Data, "postmaster.pid")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return command{}, err
+			}
+			return command{path: s.Tools["postgres"], args: []string{"-D", s.Data}, user: as}, nil
 		},
 		healthy: func(ctx context.Context, s *site, _ int) error {
 			_, err := run(ctx, command{path: s.Tools["pg_isready"], args: []string{

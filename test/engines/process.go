@@ -151,6 +151,7 @@ func (s *site) launch(ctx context.Context, e engine, n int) error {
 	if err = errors.Join(err, log.Close()); err != nil {
 		return fmt.Errorf("start node %d: %w", n, err)
 	}
+	go func() { _ = cmd.Wait() }() // so that it is quite gone when it ends before this program; how it ended is in its log
 	p = process{PID: cmd.Process.Pid}
 	if st, ok := stat(p.PID); ok {
 		p.Ticks = st.ticks
