@@ -1,0 +1,196 @@
+package elasticsearch
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/millrace/millrace/pkg/bus"
+	"github.com/millrace/millrace/pkg/store"
+	"github.com/millrace/millrace/pkg/telemetry"
+)
+
+// appending keeps rows that are created once and never change: logs, history and dead letters. The origin is the _id, so a row
+// that comes again meets itself (409) and counts as stored.
+type appending[Row any] struct {
+	book
+	// why returns why a row can never be stored, or "".
+	why func(r *Row) string
+	// key returns the row's identity and the times that choose its index.
+	key func(r *Row) (origin bus.Origin, event, arrival telemetry.Time)
+	// encode appends the members of the document, each with a comma behind it.
+	encode func(dst []byte, r *Row) []byte
+}
+
+// Write implements store.Writer.
+func (s *appending[Row]) Write(ctx context.Context, commit store.Commit, rows []Row) error {
+	if err := refuseAhead(len(rows), func(i int) string { return s.why(&rows[i]) }); err != nil {
+		return err
+	}
+	return s.rowsFirst(ctx, commit, func() error {
+		b := s.db.newBulk(ctx)
+		index := s.db.name(s.table) + "-"
+		var day, id []byte
+		for i := range rows {
+			origin, event, arrival := s.key(&rows[i])
+			day, id = appendDay(day[:0], event, arrival), appendOrigin(id[:0], origin)
+			b.end(closeDocument(s.encode(b.begin("create", index, day, id, i), &rows[i])))
+		}
+		return b.wait().fault()
+	})
+}
+
+// history is appending with the Flush that a HistoryWriter has; nothing is ever held back.
+type history struct {
+	*appending[store.MessageRow]
+}
+
+// Flush implements store.Buffered: what Write has returned is on disk.
+func (history) Flush(context.Context) error { return nil }
+
+func (db *DB) newLogs() *appending[store.MessageRow] {
+	return &appending[store.MessageRow]{book: book{db, store.TableLogs}, why: messageFault, key: messageKey, encode: appendLog}
+}
+
+func (db *DB) newHistory() history {
+	return history{&appending[store.MessageRow]{book: book{db, store.TableMessages}, why: messageFault, key: messageKey, encode: appendMessage}}
+}
+
+func (db *DB) newDeadLetters() *appending[store.DeadLetterRow] {
+	return &appending[store.DeadLetterRow]{
+		book: book{db, store.TableDeadLetters},
+		why:  func(*store.DeadLetterRow) string { return "" },
+		key: func(r *store.DeadLetterRow) (bus.Origin, telemetry.Time, telemetry.Time) {
+			return r.At, r.ReceivedAt, r.ReceivedAt
+		},
+		encode: appendDeadLetter,
+	}
+}
+
+// messageFault refuses what no column can hold.
+func messageFault(m *store.MessageRow) string {
+	if _, err := store.PackPosition(m.Origin.Position); err != nil {
+		return err.Error()
+	}
+	if m.HasValue && !finite(m.Value) {
+		return fmt.Sprintf("value %v, want a finite number", m.Value)
+	}
+	return ""
+}
+
+func messageKey(m *store.MessageRow) (origin bus.Origin, event, arrival telemetry.Time) {
+	return m.Origin, m.EventTime, m.IngestTime
+}
+
+// addOrigin adds the columns that name a row's record, which messageFault has found to fit.
+func addOrigin(dst []byte, o bus.Origin) []byte {
+	packed, err := store.PackPosition(o.Position)
+	if err != nil {
+		packed = -1
+	}
+	return addWhole(addWhole(dst, fieldPartition, int64(o.Partition)), fieldPosition, packed)
+}
+
+// addWho adds what every message has.
+func addWho(dst []byte, m *store.MessageRow) []byte {
+	dst = append(appendTime(addName(dst, fieldTime), m.EventTime), ',')
+	dst = append(appendTime(addName(dst, fieldArrival), m.IngestTime), ',')
+	dst = addText(dst, fieldTenant, m.Tenant)
+	dst = addText(dst, fieldDevice, m.DeviceID)
+	dst = addText(dst, fieldType, m.DeviceType)
+	dst = addText(dst, fieldMessageID, m.MessageID)
+	return addOrigin(dst, m.Origin)
+}
+
+func appendLog(dst []byte, m *store.MessageRow) []byte {
+	dst = addWho(dst, m)
+	dst = addText(dst, fieldLevel, m.Severity.Name())
+	dst = addText(dst, fieldLogger, m.LogSource)
+	return addText(dst, fieldText, m.Text)
+}
+
+// addChannel adds what a message says of its channel.
+func addChannel(dst []byte, m *store.MessageRow) []byte {
+	dst = addText(dst, fieldChannel, m.ChannelKey)
+	dst = addText(dst, fieldChannelType, m.ChannelType)
+	dst = append(appendTextBytes(addName(dst, fieldChannelValue), m.ChannelValue), ',')
+	if m.HasValue {
+		dst = addNumber(dst, fieldValue, m.Value)
+	}
+	return dst
+}
+
+func appendMessage(dst []byte, m *store.MessageRow) []byte {
+	dst = addChannel(addWho(dst, m), m)
+	dst = addText(dst, fieldKind, store.KindName(m.Kind))
+	dst = addTime(dst, fieldDeviceTime, m.DeviceTime)
+	if len(m.Properties) > 0 {
+		dst = append(appendTextBytes(addName(dst, fieldProperties), store.AppendProperties(nil, m.Properties)), ',')
+	}
+	if len(m.Attributes) > 0 {
+		dst = append(appendTextBytes(addName(dst, fieldAttributes), m.Attributes), ',')
+	}
+	dst = addText(dst, fieldSource, m.Source)
+	dst = addText(dst, fieldCredential, m.Credential)
+	return addText(dst, fieldCodec, m.Codec)
+}
+
+func appendDeadLetter(dst []byte, d *store.DeadLetterRow) []byte {
+	dst = append(appendTime(addName(dst, fieldTime), d.ReceivedAt), ',')
+	dst = addText(dst, fieldTopic, d.Topic)
+	dst = addText(dst, fieldWorker, d.Worker)
+	dst = addText(dst, fieldReason, d.Reason)
+	dst = addText(dst, fieldTenant, d.Tenant)
+	dst = addText(dst, fieldDevice, d.DeviceID)
+	dst = addText(dst, fieldCredential, d.Credential)
+	dst = addWhole(dst, fieldLetterPart, int64(d.Partition))
+	dst = addText(dst, fieldLetterPlace, d.Position)
+	dst = append(addName(dst, fieldRow), '"')
+	dst = append(appendOrigin(dst, d.At), '"', ',')
+	return addPayload(dst, d.Payload)
+}
+
+// addPayload adds a payload as it is where it is UTF-8 without control characters other than white space; else with each other
+// byte as \xNN and each backslash doubled, and beside it the exact bytes.
+func addPayload(dst, payload []byte) []byte {
+	dst = addName(dst, fieldPayload)
+	if isText(payload) {
+		return append(appendTextBytes(dst, payload), ',')
+	}
+	const hex = "0123456789ABCDEF"
+	dst = append(dst, '"')
+	for _, b := range payload {
+		switch {
+		case b == '\\':
+			dst = append(dst, `\\\\`...)
+		case b == '"':
+			dst = append(dst, '\\', '"')
+		case b == '\n':
+			dst = append(dst, '\\', 'n')
+		case b == '\t':
+			dst = append(dst, '\\', 't')
+		case b == '\r':
+			dst = append(dst, '\\', 'r')
+		case b >= ' ' && b < 0x7f:
+			dst = append(dst, b)
+		default:
+			dst = append(dst, '\\', '\\', 'x', hex[b>>4], hex[b&15])
+		}
+	}
+	dst = append(addName(append(dst, '"', ','), fieldPayloadBytes), '"')
+	dst = base64.StdEncoding.AppendEncode(dst, payload)
+	return append(dst, '"', ',')
+}
+
+func isText(b []byte) bool {
+	if !utf8.Valid(b) {
+		return false
+	}
+	for _, c := range b {
+		if c < ' ' && c != '\n' && c != '\t' && c != '\r' {
+			return false
+		}
+	}
+	return true
+}

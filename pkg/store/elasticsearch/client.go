@@ -1,0 +1,174 @@
+package elasticsearch
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	elastic "github.com/elastic/go-elasticsearch/v8"
+)
+
+const (
+	contentJSON   = "application/json"
+	contentNDJSON = "application/x-ndjson"
+	// answerBytesMax is the most that is read of an answer; the largest are pages of rows.
+	answerBytesMax = 512 << 20
+	reasonMax      = 500 // bytes of a server's words in an error
+	idleConns      = 32  // kept open to each node
+)
+
+// client calls the server once and says what came of it: no retries, no sniffing.
+type client struct {
+	base    *elastic.BaseClient
+	http    *http.Transport
+	timeout time.Duration
+}
+
+func newClient(cfg Config) (*client, error) {
+	nodes, user, err := cfg.addresses()
+	if err != nil {
+		return nil, err
+	}
+	if user != nil && cfg.User == "" && cfg.APIKey == "" {
+		cfg.User = user.Username()
+		if password, ok := user.Password(); ok && cfg.Password == "" {
+			cfg.Password = password
+		}
+	}
+	transport, ok := http.DefaultTransport.(*http.Transport)
+	if !ok {
+		transport = &http.Transport{}
+	}
+	transport = transport.Clone()
+	transport.TLSClientConfig = cfg.TLS
+	transport.MaxIdleConnsPerHost = idleConns
+	base, err := elastic.NewBaseClient(elastic.Config{
+		Addresses: nodes, Username: cfg.User, Password: cfg.Password, APIKey: cfg.APIKey, Transport: transport,
+		DisableRetry: true, DisableMetaHeader: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &client{base: base, http: transport, timeout: cfg.Timeout}, nil
+}
+
+// bounded gives ctx the deadline that it may lack.
+func (c *client) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, c.timeout)
+}
+
+// answerError is an answer that is not of the 200s.
+type answerError struct {
+	status       int
+	kind, reason string
+}
+
+// Error says what the server said.
+func (e *answerError) Error() string {
+	if e.kind == "" {
+		return fmt.Sprintf("the server answers %d %s", e.status, http.StatusText(e.status))
+	}
+	return fmt.Sprintf("the server answers %d: %s: %s", e.status, e.kind, e.reason)
+}
+
+// answered reports whether err is an answer of the server with this status.
+func answered(err error, status int) bool {
+	var a *answerError
+	return errors.As(err, &a) && a.status == status
+}
+
+// call sends one request and reads the answer into out (nil drops it). body is nil, []byte as it is, or a value that becomes
+// JSON.
+func (c *client) call(ctx context.Context, method, path string, body, out any) error {
+	var content []byte
+	switch b := body.(type) {
+	case nil:
+	case []byte:
+		content = b
+	default:
+		var err error
+		if content, err = json.Marshal(b); err != nil {
+			return fmt.Errorf("%s %s: %w", method, path, err)
+		}
+	}
+	answer, err := c.post(ctx, method, path, contentJSON, content, nil)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(answer, out); err != nil {
+		return fmt.Errorf("%s %s: read the answer: %w", method, path, err)
+	}
+	return nil
+}
+
+// post sends content and appends the answer to dst.
+func (c *client) post(ctx context.Context, method, path, contentType string, content, dst []byte) ([]byte, error) {
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
+	var body io.Reader
+	if content != nil {
+		body = bytes.NewReader(content)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, path, body)
+	if err != nil {
+		return dst, err
+	}
+	if content != nil {
+		req.Header.Set("Content-Type", contentType)
+	}
+	res, err := c.base.Perform(req)
+	if err != nil {
+		return dst, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	start := len(dst)
+	into := bytes.NewBuffer(dst)
+	n, err := into.ReadFrom(io.LimitReader(res.Body, answerBytesMax))
+	dst = into.Bytes()
+	switch {
+	case err != nil:
+		return dst, fmt.Errorf("read the answer: %w", err)
+	case res.StatusCode > 299:
+		return dst, newAnswerError(res.StatusCode, dst[start:])
+	case n == answerBytesMax:
+		return dst, fmt.Errorf("an answer of more than %d bytes", answerBytesMax)
+	}
+	return dst, nil
+}
+
+func newAnswerError(status int, body []byte) *answerError {
+	e := &answerError{status: status}
+	var told struct {
+		Error json.RawMessage `json:"error"`
+	}
+	if json.Unmarshal(body, &told) != nil {
+		return e
+	}
+	var fault itemFault
+	if json.Unmarshal(told.Error, &fault) == nil {
+		e.kind, e.reason = fault.Type, cut(fault.Reason)
+		return e
+	}
+	if json.Unmarshal(told.Error, &e.reason) == nil {
+		e.kind, e.reason = "error", cut(e.reason)
+	}
+	return e
+}
+
+func cut(s string) string {
+	if len(s) > reasonMax {
+		return s[:reasonMax] + "…"
+	}
+	return s
+}
