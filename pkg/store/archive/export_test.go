@@ -1,7 +1,9 @@
 package archive
 
 import (
+	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/store"
+	"github.com/millrace/millrace/pkg/store/gather"
 	"github.com/millrace/millrace/pkg/store/parquetfile"
 )
 
@@ -26,3 +28,11 @@ func (a *Archive) Memory() []store.MessageRow {
 
 // ParseRecord is for the fuzzer.
 func ParseRecord(b []byte) error { _, err := parseRecord(b); return err }
+
+// Durable returns how far rows are known to be durable, without a look at the bucket.
+func (a *Archive) Durable(worker string, p bus.PartitionID) bus.Progress {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	progress, _ := a.rows.Durable(gather.Source{Worker: worker, Partition: p})
+	return progress
+}
