@@ -11,17 +11,19 @@ import (
 
 // ArchiveConfig is the section "archive" of the configuration file: the archive on object storage, beside history.
 type ArchiveConfig struct {
-	URL       string        `yaml:"url" doc:"Where the archive is: s3://bucket/prefix, gs://…, azblob://… or file:///directory, with the parameters that Go's CDK takes; empty means that there is none beside history."`
+	URL       string        `yaml:"url" doc:"Where the archive is: s3://bucket/prefix?region=…&endpoint=https://…, gs://bucket/prefix, azblob://container/prefix?storage_account=… or file:///folder; empty means that there is none beside history."`
 	AccessKey string        `yaml:"access_key" doc:"Access key of S3; empty means what the environment has."`
-	SecretKey config.Secret `yaml:"secret_key" doc:"Secret key of S3."`
+	SecretKey config.Secret `yaml:"secret_key" doc:"Secret key of S3, account key of Azure, or the JSON of a service account of Google."`
+	TLS       ClientTLS     `yaml:"tls" doc:"TLS towards the object storage."`
 	FileAge   time.Duration `yaml:"file_age" doc:"Age at which the rows in memory become files."`
-	FileBytes config.Bytes  `yaml:"file_bytes" doc:"Size, in memory, at which the rows of one partition become files."`
-	Memory    config.Bytes  `yaml:"memory" doc:"Memory for rows that are in no file yet."`
+	FileBytes config.Bytes  `yaml:"file_bytes" doc:"Memory of rows, of all partitions together, at which they become files; the files are 5 to 10 times smaller."`
+	Memory    config.Bytes  `yaml:"memory" doc:"Memory for rows that are in no file yet; when it is full, writing waits."`
+	Retention time.Duration `yaml:"retention" doc:"How long files are kept, by event time; 0 means for ever, or as long as the rules of the bucket say."`
 }
 
 // DefaultArchive returns the section's defaults.
 func DefaultArchive() ArchiveConfig {
-	return ArchiveConfig{FileAge: 10 * time.Minute, FileBytes: 64 << 20, Memory: 256 << 20}
+	return ArchiveConfig{FileAge: 10 * time.Minute, FileBytes: 128 << 20, Memory: 512 << 20}
 }
 
 // Validate reports every fault by its key.
@@ -34,6 +36,12 @@ func (c ArchiveConfig) Validate() error {
 	}
 	if c.FileAge <= 0 {
 		errs = append(errs, fmt.Errorf("file_age: %v, want more than 0s", c.FileAge))
+	}
+	if c.Retention < 0 {
+		errs = append(errs, fmt.Errorf("retention: %v, want 0s or more", c.Retention))
+	}
+	if err := c.TLS.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("tls.%w", err))
 	}
 	const least = 1 << 20
 	if c.FileBytes < least || c.Memory < c.FileBytes {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/millrace/millrace/pkg/config"
 	"github.com/millrace/millrace/pkg/connect"
+	"github.com/millrace/millrace/pkg/connect/stores"
 	"github.com/millrace/millrace/pkg/listen"
 	"github.com/millrace/millrace/pkg/telemetry"
 	"github.com/millrace/millrace/services/aggregator"
@@ -35,7 +36,11 @@ type Config struct {
 	DuckDB   DuckDBConfig         `yaml:"duckdb" doc:"The embedded tables and the SQL engine."`
 	History  HistoryConfig        `yaml:"history" doc:"History and the Parquet archive on disk."`
 
-	Archive connect.ArchiveConfig `yaml:"archive" doc:"The archive on object storage."`
+	Stores        stores.Tables              `yaml:"stores" doc:"Which engine keeps which table."`
+	ClickHouse    stores.ClickHouseConfig    `yaml:"clickhouse" doc:"The ClickHouse that stores names."`
+	Elasticsearch stores.ElasticsearchConfig `yaml:"elasticsearch" doc:"The Elasticsearch that stores names."`
+	Postgres      stores.PostgresConfig      `yaml:"postgres" doc:"The PostgreSQL that stores names."`
+	Archive       connect.ArchiveConfig      `yaml:"archive" doc:"The archive on object storage."`
 
 	Ingest         ingest.Config         `yaml:"ingest" doc:"The edge: MQTT and HTTP."`
 	Router         router.Config         `yaml:"router" doc:"Routes from the edge to topics, and reference data."`
@@ -80,8 +85,9 @@ func DefaultConfig() Config {
 		Bus:     connect.DefaultBus(),
 		DuckDB:  DuckDBConfig{Memory: 1 << 30, Queries: 4, LogsFor: 30 * 24 * time.Hour, LettersFor: 30 * 24 * time.Hour},
 		History: HistoryConfig{SegmentAge: time.Minute, Memory: 256 << 20, MergeDelay: 5 * time.Minute, DiskWarn: 0.15},
-		Archive: connect.DefaultArchive(),
-		Ingest:  ingest.DefaultConfig(), Router: router.DefaultConfig(), StateProjector: stateprojector.DefaultConfig(),
+		Stores:  stores.DefaultTables(), ClickHouse: stores.DefaultClickHouse(), Elasticsearch: stores.DefaultElasticsearch(),
+		Postgres: stores.DefaultPostgres(), Archive: connect.DefaultArchive(),
+		Ingest: ingest.DefaultConfig(), Router: router.DefaultConfig(), StateProjector: stateprojector.DefaultConfig(),
 		HistoryWriter: historywriter.DefaultConfig(), Aggregator: aggregator.DefaultConfig(), Alerting: alerting.DefaultConfig(),
 		LogConsumer: logconsumer.DefaultConfig(), Live: live.DefaultConfig(),
 	}
@@ -162,6 +168,11 @@ func Workers() []string {
 // runs reports whether this process runs worker.
 func (c *Config) runs(worker string) bool {
 	return len(c.Workers) == 0 || slices.Contains(c.Workers, worker)
+}
+
+// StoresConfig returns the sections that say where tables are.
+func (c *Config) StoresConfig() stores.Config {
+	return stores.Config{Tables: c.Stores, ClickHouse: c.ClickHouse, Elasticsearch: c.Elasticsearch, Postgres: c.Postgres}
 }
 
 func (c *Config) archive() string { return filepath.Join(c.Data, "archive") }

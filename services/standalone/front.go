@@ -11,9 +11,9 @@ import (
 
 	"github.com/millrace/millrace/pkg/access"
 	"github.com/millrace/millrace/pkg/connect"
+	"github.com/millrace/millrace/pkg/connect/stores"
 	"github.com/millrace/millrace/pkg/feed"
 	"github.com/millrace/millrace/pkg/service"
-	"github.com/millrace/millrace/pkg/store"
 	"github.com/millrace/millrace/services/ingest"
 	"github.com/millrace/millrace/services/live"
 )
@@ -60,8 +60,12 @@ func (p *plant) newFront(ctx context.Context) (*front, error) {
 		}
 		started := p.process.Now()
 		deps.Status = func() live.Status { return p.status(f, started) }
-		if p.db != nil {
-			deps.Tables, deps.SQL = func(string) store.Reader { return p.db }, p.db
+		deps.Tables = p.reader
+		if p.db != nil && p.cfg.Stores.Uses(stores.Embedded) {
+			deps.SQL = p.db
+		}
+		if sql := p.stores.SQL(); sql != nil { // a nil interface in another is not nil
+			deps.SQL = sql
 		}
 		if p.server != nil {
 			deps.Listened = func() bool { return p.server.Interest("live") }

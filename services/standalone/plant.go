@@ -16,6 +16,7 @@ import (
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/bus/nats"
 	"github.com/millrace/millrace/pkg/connect"
+	"github.com/millrace/millrace/pkg/connect/stores"
 	"github.com/millrace/millrace/pkg/feed"
 	"github.com/millrace/millrace/pkg/service"
 	"github.com/millrace/millrace/pkg/store/duckdb"
@@ -34,9 +35,11 @@ type plant struct {
 
 	server  *nats.Server // nil where the log is elsewhere
 	bus     bus.Log
-	keys    *access.Keys // nil: the listeners are open
-	history *parquet.History
-	db      *duckdb.DB
+	keys    *access.Keys     // nil: the listeners are open
+	history *parquet.History // nil where nothing is embedded
+	db      *duckdb.DB       // likewise
+	stores  *stores.Set      // the engines that are not embedded
+	keep    keepers
 	feed    *feed.Hub
 
 	closers []func() error // in the order of opening
@@ -49,7 +52,7 @@ func open(ctx context.Context, cfg Config, p *service.Process) (*plant, error) {
 		return nil, err
 	}
 	pl := &plant{cfg: cfg, process: p, log: p.Log, metrics: p.Metrics, loops: loops, reruns: reruns{reg: p.Metrics}}
-	for _, step := range []func(context.Context) error{pl.openData, pl.openKeys, pl.openBus, pl.openStores, pl.openFeed} {
+	for _, step := range []func(context.Context) error{pl.openData, pl.openKeys, pl.openBus, pl.openEmbedded, pl.openStores, pl.openFeed} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, pl.close())
 		}
@@ -140,13 +143,9 @@ func (p *plant) authorizeNATS() func(user, password, token string) (nats.Access,
 	}
 }
 
-// openStores opens the embedded stores, where a worker of this process writes or asks them.
-func (p *plant) openStores(ctx context.Context) error {
-	needed := false
-	for _, w := range Workers() {
-		needed = needed || (p.cfg.runs(w) && w != "ingest" && w != "router")
-	}
-	if !needed {
+// openEmbedded opens the embedded stores, where a worker of this process writes or asks them.
+func (p *plant) openEmbedded(ctx context.Context) error {
+	if !p.embeds() {
 		return nil
 	}
 	var err error

@@ -22,19 +22,19 @@ func (p *plant) readers() []unit {
 			return router.Run(ctx, c.Router, router.Deps{Bus: p.bus, Metrics: p.reruns.fresh("router"), Workers: p.loops, Log: p.log, Now: p.process.Now})
 		}},
 		{"state-projector", func(ctx context.Context) error {
-			return stateprojector.Run(ctx, c.StateProjector, stateprojector.Deps{Bus: p.bus, Store: p.db.State(), Workers: p.loops, Log: p.log, Now: p.process.Now})
+			return stateprojector.Run(ctx, c.StateProjector, stateprojector.Deps{Bus: p.bus, Store: p.keep.state, Workers: p.loops, Log: p.log, Now: p.process.Now})
 		}},
 		{"history-writer", func(ctx context.Context) error {
-			return historywriter.Run(ctx, c.HistoryWriter, historywriter.Deps{Bus: p.bus, Store: p.history, Workers: p.loops, Log: p.log, Now: p.process.Now})
+			return historywriter.Run(ctx, c.HistoryWriter, historywriter.Deps{Bus: p.bus, Store: p.keep.history, Archive: p.keep.archive, Workers: p.loops, Log: p.log, Now: p.process.Now})
 		}},
 		{"aggregator", func(ctx context.Context) error {
-			return aggregator.Run(ctx, c.Aggregator, aggregator.Deps{Bus: p.bus, Store: p.db.Aggregates(), Metrics: p.reruns.fresh("aggregator"), Workers: p.loops, Log: p.log, Now: p.process.Now})
+			return aggregator.Run(ctx, c.Aggregator, aggregator.Deps{Bus: p.bus, Store: p.keep.aggregates, Metrics: p.reruns.fresh("aggregator"), Workers: p.loops, Log: p.log, Now: p.process.Now})
 		}},
 		{"alerting", func(ctx context.Context) error {
-			return alerting.Run(ctx, c.Alerting, alerting.Deps{Bus: p.bus, Store: p.db.Alarms(), Metrics: p.reruns.fresh("alerting"), Workers: p.loops, Log: p.log, Now: p.process.Now})
+			return alerting.Run(ctx, c.Alerting, alerting.Deps{Bus: p.bus, Store: p.keep.alarms, Metrics: p.reruns.fresh("alerting"), Workers: p.loops, Log: p.log, Now: p.process.Now})
 		}},
 		{"log-consumer", func(ctx context.Context) error {
-			return logconsumer.Run(ctx, c.LogConsumer, logconsumer.Deps{Bus: p.bus, Logs: p.db.Logs(), DeadLetters: p.db.DeadLetters(), Workers: p.loops, Log: p.log, Now: p.process.Now})
+			return logconsumer.Run(ctx, c.LogConsumer, logconsumer.Deps{Bus: p.bus, Logs: p.keep.logs, DeadLetters: p.keep.letters, Workers: p.loops, Log: p.log, Now: p.process.Now})
 		}},
 	}
 	var mine []unit

@@ -17,6 +17,7 @@ import (
 type ledgerDevice struct {
 	id    string
 	begin time.Time
+	pace  time.Duration // between two messages; 0 is as fast as they are taken
 
 	mu           sync.Mutex
 	acknowledged int // messages 0 to acknowledged-1 were
@@ -47,6 +48,12 @@ func (d *ledgerDevice) live(ctx context.Context, address func() string) {
 
 func (d *ledgerDevice) session(ctx context.Context, c *mqtt.Client) {
 	for n := d.count(); ctx.Err() == nil; n++ {
+		if d.pace > 0 {
+			select {
+			case <-ctx.Done():
+			case <-time.After(d.pace):
+			}
+		}
 		err := c.PublishAsync("devices/"+d.id+"/messages/events/", d.message(n), 1, nil, func(err error) {
 			if err == nil {
 				d.mu.Lock()
@@ -121,31 +128,37 @@ func sum(devices []*ledgerDevice) int {
 func checkLedger(t *testing.T, in *instance, devices []*ledgerDevice) {
 	t.Helper()
 	for _, d := range devices {
-		eventually(t, d.id+" has all its messages", func() error {
-			const query = "SELECT count(*), count(DISTINCT value), coalesce(max(value), -1)::BIGINT FROM device_messages WHERE device_id = '%s'"
-			rows, err := in.query(t.Context(), fmt.Sprintf(query, d.id))
-			if err != nil {
-				return err
-			}
-			count, distinct, highest := number(t, rows[0][0]), number(t, rows[0][1]), number(t, rows[0][2])
-			switch {
-			case count != distinct:
-				t.Fatalf("%s: %d rows for %d messages: some are there twice", d.id, count, distinct)
-			case distinct < d.count():
-				return fmt.Errorf("%d of %d acknowledged messages are there", distinct, d.count())
-			case highest+1 != distinct:
-				return fmt.Errorf("messages up to %d, but only %d of them", highest, distinct)
-			case highest >= d.count()+window:
-				t.Fatalf("%s: message %d was never sent", d.id, highest)
-			}
-			return nil
-		})
+		d.check(t, in)
 	}
 	// Latest state is the newest message, and the windows count what history holds.
 	in.wantRows(t, `SELECT count(*) FROM device_state s JOIN (
 		SELECT device_id, max(value) AS newest FROM device_messages GROUP BY 1) h USING (device_id) WHERE s.value <> h.newest`, []string{"0"})
 	in.wantRows(t, "SELECT count(*) FROM (SELECT device_id, origin_partition, origin_position FROM device_messages GROUP BY ALL HAVING count(*) > 1)", []string{"0"})
 	in.wantRows(t, windowsDiffer("10"), []string{"0"})
+}
+
+// check waits until history has each number of the device once, without a gap.
+func (d *ledgerDevice) check(t *testing.T, in *instance) {
+	t.Helper()
+	eventually(t, d.id+" has all its messages", func() error {
+		const query = "SELECT count(*), count(DISTINCT value), coalesce(max(value), -1)::BIGINT FROM device_messages WHERE device_id = '%s'"
+		rows, err := in.query(t.Context(), fmt.Sprintf(query, d.id))
+		if err != nil {
+			return err
+		}
+		count, distinct, highest := number(t, rows[0][0]), number(t, rows[0][1]), number(t, rows[0][2])
+		switch {
+		case count != distinct:
+			t.Fatalf("%s: %d rows for %d messages: some are there twice", d.id, count, distinct)
+		case distinct < d.count():
+			return fmt.Errorf("%d of %d acknowledged messages are there", distinct, d.count())
+		case highest+1 != distinct:
+			return fmt.Errorf("messages up to %d, but only %d of them", highest, distinct)
+		case highest >= d.count()+window:
+			t.Fatalf("%s: message %d was never sent", d.id, highest)
+		}
+		return nil
+	})
 }
 
 // windowsDiffer counts the windows of a length in seconds that do not equal what SQL computes from history, or are missing on

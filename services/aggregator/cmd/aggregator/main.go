@@ -5,7 +5,7 @@ import (
 	"context"
 
 	"github.com/millrace/millrace/pkg/connect"
-	"github.com/millrace/millrace/pkg/store"
+	"github.com/millrace/millrace/pkg/connect/stores"
 	"github.com/millrace/millrace/services/aggregator"
 )
 
@@ -16,7 +16,11 @@ func run(ctx context.Context, w *connect.Worker) error {
 	if err := w.Config("aggregator", &cfg); err != nil {
 		return err
 	}
-	rows, err := connect.Store[store.AggregateWriter](w.Name, "aggregates")
+	tables, err := stores.Of(w)
+	if err != nil {
+		return err
+	}
+	rows, err := tables.Aggregates(ctx)
 	if err != nil {
 		return err
 	}

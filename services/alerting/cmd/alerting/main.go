@@ -5,7 +5,7 @@ import (
 	"context"
 
 	"github.com/millrace/millrace/pkg/connect"
-	"github.com/millrace/millrace/pkg/store"
+	"github.com/millrace/millrace/pkg/connect/stores"
 	"github.com/millrace/millrace/services/alerting"
 )
 
@@ -16,7 +16,11 @@ func run(ctx context.Context, w *connect.Worker) error {
 	if err := w.Config("alerting", &cfg); err != nil {
 		return err
 	}
-	rows, err := connect.Store[store.AlarmWriter](w.Name, "alarms")
+	tables, err := stores.Of(w)
+	if err != nil {
+		return err
+	}
+	rows, err := tables.Alarms(ctx)
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,8 @@ import (
 	"context"
 
 	"github.com/millrace/millrace/pkg/connect"
-	"github.com/millrace/millrace/pkg/store"
+	"github.com/millrace/millrace/pkg/connect/archives"
+	"github.com/millrace/millrace/pkg/connect/stores"
 	historywriter "github.com/millrace/millrace/services/history-writer"
 )
 
@@ -16,7 +17,15 @@ func run(ctx context.Context, w *connect.Worker) error {
 	if err := w.Config("history_writer", &cfg); err != nil {
 		return err
 	}
-	rows, err := connect.Store[store.HistoryWriter](w.Name, "device_messages and the archive")
+	tables, err := stores.Of(w)
+	if err != nil {
+		return err
+	}
+	rows, err := tables.History(ctx)
+	if err != nil {
+		return err
+	}
+	archive, err := archives.Of(ctx, w)
 	if err != nil {
 		return err
 	}
@@ -24,5 +33,5 @@ func run(ctx context.Context, w *connect.Worker) error {
 	if err != nil {
 		return err
 	}
-	return historywriter.Run(ctx, cfg, historywriter.Deps{Bus: log, Store: rows, Workers: w.Loops, Log: w.Log, Now: w.Now})
+	return historywriter.Run(ctx, cfg, historywriter.Deps{Bus: log, Store: rows, Archive: archive, Workers: w.Loops, Log: w.Log, Now: w.Now})
 }

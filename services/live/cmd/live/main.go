@@ -1,5 +1,4 @@
-// Command live is the worker live as a process of its own: live streams, and no queries, since the stores are embedded in
-// another process.
+// Command live is the worker live as a process of its own: live streams, and queries of the stores that can be reached from here.
 package main
 
 import (
@@ -9,6 +8,7 @@ import (
 
 	"github.com/millrace/millrace/pkg/access"
 	"github.com/millrace/millrace/pkg/connect"
+	"github.com/millrace/millrace/pkg/connect/stores"
 	"github.com/millrace/millrace/pkg/feed"
 	"github.com/millrace/millrace/pkg/service"
 	"github.com/millrace/millrace/services/live"
@@ -26,6 +26,10 @@ func run(ctx context.Context, w *connect.Worker) error {
 	if err != nil {
 		return err
 	}
+	tables, err := stores.Of(w)
+	if err != nil {
+		return err
+	}
 	log, err := w.Bus(ctx)
 	if err != nil {
 		return err
@@ -36,6 +40,10 @@ func run(ctx context.Context, w *connect.Worker) error {
 	}
 	deps := live.Deps{
 		Bus: log, Feed: hub, Publish: connect.Publish(log), Health: w.Health, Metrics: w.Metrics, Log: w.Log, Now: w.Now,
+	}
+	deps.Tables = tables.Reader
+	if sql := tables.SQL(); sql != nil { // a nil interface in another is not nil
+		deps.SQL = sql
 	}
 	if keys != nil { // a nil pointer in an interface is not nil
 		deps.Auth = keys

@@ -5,7 +5,7 @@ import (
 	"context"
 
 	"github.com/millrace/millrace/pkg/connect"
-	"github.com/millrace/millrace/pkg/store"
+	"github.com/millrace/millrace/pkg/connect/stores"
 	logconsumer "github.com/millrace/millrace/services/log-consumer"
 )
 
@@ -16,11 +16,15 @@ func run(ctx context.Context, w *connect.Worker) error {
 	if err := w.Config("log_consumer", &cfg); err != nil {
 		return err
 	}
-	rows, err := connect.Store[store.LogWriter](w.Name, "logs")
+	tables, err := stores.Of(w)
 	if err != nil {
 		return err
 	}
-	letters, err := connect.Store[store.DeadLetterWriter](w.Name, "dead_letters")
+	rows, err := tables.Logs(ctx)
+	if err != nil {
+		return err
+	}
+	letters, err := tables.DeadLetters(ctx)
 	if err != nil {
 		return err
 	}

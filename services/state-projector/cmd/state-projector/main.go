@@ -5,7 +5,7 @@ import (
 	"context"
 
 	"github.com/millrace/millrace/pkg/connect"
-	"github.com/millrace/millrace/pkg/store"
+	"github.com/millrace/millrace/pkg/connect/stores"
 	stateprojector "github.com/millrace/millrace/services/state-projector"
 )
 
@@ -16,7 +16,11 @@ func run(ctx context.Context, w *connect.Worker) error {
 	if err := w.Config("state_projector", &cfg); err != nil {
 		return err
 	}
-	rows, err := connect.Store[store.StateWriter](w.Name, "device_state and devices")
+	tables, err := stores.Of(w)
+	if err != nil {
+		return err
+	}
+	rows, err := tables.State(ctx)
 	if err != nil {
 		return err
 	}
