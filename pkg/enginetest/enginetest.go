@@ -56,7 +56,7 @@ type Engine struct {
 
 // ReadFile reads the file of engines at path. An unknown member is an error.
 func ReadFile(path string) (f File, err error) {
-	r, err := os.Open(filepath.Clean(path))
+	r, err := os.Open(filepath.Clean(path)) //nolint:gosec // the contributor says where
 	if err != nil {
 		return File{}, fmt.Errorf("read engines: %w", err)
 	}
@@ -71,26 +71,26 @@ func ReadFile(path string) (f File, err error) {
 
 // Need returns the engine called name. It skips the test where MILLRACE_ENGINES is unset, or where the file says that the
 // machine cannot have this engine; it fails the test when the variable is set and the engine is simply not in the file.
-func Need(t testing.TB, name string) *Engine {
-	t.Helper()
+func Need(tb testing.TB, name string) *Engine {
+	tb.Helper()
 	path := os.Getenv(Variable)
 	if path == "" {
-		t.Skipf("%s is not set: start the engines with `make engines`", Variable)
+		tb.Skipf("%s is not set: start the engines with `make engines`", Variable)
 	}
 	f, err := ReadFile(path)
 	if err != nil {
-		t.Fatalf("%s: %v", Variable, err)
+		tb.Fatalf("%s: %v", Variable, err)
 	}
 	settings, ok := f.Engines[name]
 	if !ok {
 		if why, missing := f.Missing[name]; missing {
-			t.Skipf("%s: %s", name, why)
+			tb.Skipf("%s: %s", name, why)
 		}
-		t.Fatalf("%s: %s has no engine %q, but %s", Variable, path, name,
+		tb.Fatalf("%s: %s has no engine %q, but %s", Variable, path, name,
 			strings.Join(slices.Sorted(maps.Keys(f.Engines)), ", "))
 	}
 	if settings["url"] == "" {
-		t.Fatalf("%s: %s: engine %q has no url", Variable, path, name)
+		tb.Fatalf("%s: %s: engine %q has no url", Variable, path, name)
 	}
 	return &Engine{URL: settings["url"], name: name, settings: settings, control: f.Control}
 }
@@ -108,44 +108,44 @@ func (e *Engine) Nodes() int {
 }
 
 // Kill ends a node at once (SIGKILL). The node is started again when the test ends, if the test has not done it.
-func (e *Engine) Kill(t testing.TB, node int) {
-	t.Helper()
+func (e *Engine) Kill(tb testing.TB, node int) {
+	tb.Helper()
 	// Registered first, so that a kill that half succeeds is mended too; starting a node that runs does nothing.
-	t.Cleanup(func() { e.command(t, "start", node) })
-	e.command(t, "kill", node)
+	tb.Cleanup(func() { e.command(tb, "start", node) })
+	e.command(tb, "kill", node)
 }
 
 // Start starts a killed node on its old ports and data, and returns when it answers.
-func (e *Engine) Start(t testing.TB, node int) {
-	t.Helper()
-	e.command(t, "start", node)
+func (e *Engine) Start(tb testing.TB, node int) {
+	tb.Helper()
+	e.command(tb, "start", node)
 }
 
 // Pause stops a node in its tracks (SIGSTOP): its connections stay open and nothing answers, as with a machine that
 // hangs. The node is resumed when the test ends, if the test has not done it.
-func (e *Engine) Pause(t testing.TB, node int) {
-	t.Helper()
-	t.Cleanup(func() { e.command(t, "resume", node) })
-	e.command(t, "pause", node)
+func (e *Engine) Pause(tb testing.TB, node int) {
+	tb.Helper()
+	tb.Cleanup(func() { e.command(tb, "resume", node) })
+	e.command(tb, "pause", node)
 }
 
 // Resume lets a paused node go on, and returns when it answers.
-func (e *Engine) Resume(t testing.TB, node int) {
-	t.Helper()
-	e.command(t, "resume", node)
+func (e *Engine) Resume(tb testing.TB, node int) {
+	tb.Helper()
+	e.command(tb, "resume", node)
 }
 
-func (e *Engine) command(t testing.TB, verb string, node int) {
-	t.Helper()
+func (e *Engine) command(tb testing.TB, verb string, node int) {
+	tb.Helper()
 	if len(e.control) == 0 {
-		t.Fatalf("%s: the file of engines names no control command, so %s cannot be told to %s", Variable, e.name, verb)
+		tb.Fatalf("%s: the file of engines names no control command, so %s cannot be told to %s", Variable, e.name, verb)
 	}
 	// Not the test's context: it has ended when a cleanup starts a node again.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), controlTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), controlTimeout)
 	defer cancel()
 	args := append(slices.Clone(e.control[1:]), verb, e.name, strconv.Itoa(node))
 	out, err := exec.CommandContext(ctx, e.control[0], args...).CombinedOutput() //nolint:gosec // the file is the contributor's own
 	if err != nil {
-		t.Fatalf("%s %s %d: %v\n%s", verb, e.name, node, err, out)
+		tb.Fatalf("%s %s %d: %v\n%s", verb, e.name, node, err, out)
 	}
 }

@@ -43,7 +43,7 @@ func TestATestGetsItsEngineAndTheEngineDoesWhatItIsTold(t *testing.T) {
 		e.Pause(t, 1)
 		e.Resume(t, 1)
 	})
-	got, err := os.ReadFile(told) //nolint:gosec // a file of this test
+	got, err := os.ReadFile(told)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 const (
 	chdbVersion        = "26.5.3"
 	clickhouseUser     = "millrace"
-	clickhousePassword = "millrace-secret" //nolint:gosec // of a server for tests
+	clickhousePassword = "millrace-secret"
 )
 
 // clickhouse is ClickHouse's own engine, which npm has as a library, with this program as the server before it: HTTP and

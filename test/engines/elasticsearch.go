@@ -18,18 +18,18 @@ import (
 )
 
 //go:embed elasticsearch/pom.xml
-var elasticPom []byte //nolint:gochecknoglobals // embedded
+var elasticPom []byte
 
 //go:embed elasticsearch/Elastic.java
-var elasticMain []byte //nolint:gochecknoglobals // embedded
+var elasticMain []byte
 
 //go:embed elasticsearch/Extras.java
-var elasticExtras []byte //nolint:gochecknoglobals // embedded
+var elasticExtras []byte
 
 const (
 	elasticVersion  = "8.19.21"
 	elasticUser     = "elastic"
-	elasticPassword = "millrace-secret" //nolint:gosec // of a server for tests
+	elasticPassword = "millrace-secret"
 )
 
 // elasticsearch is one node, open to all.
@@ -87,7 +87,8 @@ func elastic(name, modules string, flags []string) engine {
 	return engine{
 		name: name, nodes: 1, ports: []string{"http", "transport"},
 		needs: []tool{
-			{command: "java", debian: "default-jdk-headless"}, {command: "javac", debian: "default-jdk-headless"},
+			{command: "java", debian: "default-jdk-headless"},
+			{command: "javac", debian: "default-jdk-headless"},
 			{command: "mvn", debian: "maven"},
 		},
 		programs: func() recipe {

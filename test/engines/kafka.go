@@ -17,13 +17,13 @@ import (
 )
 
 //go:embed kafka/pom.xml
-var kafkaPom []byte //nolint:gochecknoglobals // embedded
+var kafkaPom []byte
 
 const (
 	kafkaVersion  = "4.3.0"
 	kafkaNodes    = 3
 	kafkaUser     = "millrace"
-	kafkaPassword = "millrace-secret" //nolint:gosec // of a server for tests
+	kafkaPassword = "millrace-secret"
 )
 
 // kafka is three brokers that are controllers too (KRaft), each with a listener in plain text and one with TLS and SASL.
@@ -46,7 +46,7 @@ func kafka() engine {
 		healthy: kafkaHealthy,
 		settings: func(s *site) (map[string]string, error) {
 			return map[string]string{
-				"url": "kafka://" + s.addrs(kafkaNodes, "plain"), "secure_url": "kafka://" + s.addrs(kafkaNodes, "secure"),
+				"url": "kafka://" + s.addrs("plain"), "secure_url": "kafka://" + s.addrs("secure"),
 				"ca": s.tls.ca(), "user": kafkaUser, "password": kafkaPassword,
 			}, nil
 		},
@@ -91,7 +91,7 @@ func configureKafka(ctx context.Context, s *site) error {
 // kafkaCluster gives the id of the cluster, which is made once.
 func kafkaCluster(s *site) (string, error) {
 	path := filepath.Join(s.dir, "cluster.id")
-	if id, err := os.ReadFile(path); err == nil {
+	if id, err := os.ReadFile(path); err == nil { //nolint:gosec // a file of the set
 		return string(id), nil
 	}
 	id := make([]byte, 16)

@@ -11,7 +11,7 @@ const (
 	natsVersion  = "v2.15.2"
 	natsNodes    = 3
 	natsUser     = "millrace"
-	natsPassword = "millrace-secret" //nolint:gosec // of a server for tests
+	natsPassword = "millrace-secret"
 )
 
 // natsOne is one server with JetStream, open to all.
@@ -29,7 +29,7 @@ func natsCluster() engine {
 	e := nats("nats-cluster", natsNodes)
 	e.settings = func(s *site) (map[string]string, error) {
 		return map[string]string{
-			"url": "nats://" + s.addrs(natsNodes, "client"), "secure_url": "tls://" + s.addrs(natsNodes, "client"),
+			"url": "nats://" + s.addrs("client"), "secure_url": "tls://" + s.addrs("client"),
 			"ca": s.tls.ca(), "user": natsUser, "password": natsPassword,
 		}, nil
 	}

@@ -12,7 +12,7 @@ import (
 
 const (
 	postgresUser     = "millrace"
-	postgresPassword = "millrace-secret" //nolint:gosec // of a server for tests
+	postgresPassword = "millrace-secret"
 	postgresDatabase = "millrace"
 )
 

@@ -15,7 +15,7 @@ const (
 	s3Bucket         = "millrace"
 	s3Region         = "us-east-1"
 	s3AccessKey      = "millrace"
-	s3SecretKey      = "millrace-secret" //nolint:gosec // of a server for tests
+	s3SecretKey      = "millrace-secret"
 )
 
 // s3 is the Versity S3 Gateway over a directory.

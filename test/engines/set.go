@@ -208,7 +208,7 @@ func (s *Set) Running() (names []string, err error) {
 			return nil, err
 		}
 		alive := func(n int) bool { p, err := place.process(n); return err == nil && p.alive() }
-		if known && (slices.ContainsFunc(nodesOf(e), alive)) {
+		if known && slices.ContainsFunc(nodesOf(e), alive) {
 			names = append(names, e.name)
 		}
 	}

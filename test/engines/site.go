@@ -51,10 +51,10 @@ func (s *site) addr(n int, name string) string {
 }
 
 // addrs are the addresses of all nodes, separated by commas.
-func (s *site) addrs(nodes int, name string) string {
+func (s *site) addrs(name string) string {
 	var list []string
-	for n := range nodes {
-		list = append(list, s.addr(n+1, name))
+	for n := 1; s.port(n, name) != 0; n++ {
+		list = append(list, s.addr(n, name))
 	}
 	return strings.Join(list, ",")
 }
@@ -119,7 +119,7 @@ func writeFile(path string, text []byte) error {
 		return err
 	}
 	part := path + ".part"
-	if err := os.WriteFile(part, text, 0o600); err != nil {
+	if err := os.WriteFile(part, text, 0o600); err != nil { //nolint:gosec // the caller says where
 		return err
 	}
 	return os.Rename(part, path)

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -24,7 +25,8 @@ const usage = `usage: engines [--dir DIR] [--cache DIR] COMMAND
   down [NAME…]          end them and remove what they kept
   status                what runs, and where
   env                   the line for a shell that tells tests of the engines
-  with COMMAND…         start what does not run, run COMMAND, and end what was started for it
+  with [--only A,B] COMMAND…
+                        start what does not run, run COMMAND, and end all if none ran before
   kill NAME NODE        end a node at once (SIGKILL)
   start NAME NODE       start it again on its old ports and data
   pause NAME NODE       stop a node in its tracks (SIGSTOP)
@@ -60,9 +62,9 @@ func run(ctx context.Context, args []string) error {
 	cache := flags.String("cache", os.Getenv("MILLRACE_ENGINES_CACHE"),
 		"where downloads are kept ($MILLRACE_ENGINES_CACHE, else in the user's cache directory)")
 	flags.Usage = func() {
-		fmt.Fprint(flags.Output(), usage)
+		_, _ = fmt.Fprint(flags.Output(), usage)
 		flags.PrintDefaults()
-		fmt.Fprintln(flags.Output(), "\nengines:", engines.Names())
+		_, _ = fmt.Fprintln(flags.Output(), "\nengines:", engines.Names())
 	}
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -124,6 +126,10 @@ func do(ctx context.Context, set *engines.Set, verb string, args []string) error
 
 // with runs a command beside the engines, and leaves things as they were.
 func with(ctx context.Context, set *engines.Set, args []string) (err error) {
+	var names []string
+	if len(args) > 1 && args[0] == "--only" {
+		names, args = strings.Split(args[1], ","), args[2:]
+	}
 	if len(args) == 0 {
 		return errors.New("with: want a command")
 	}
@@ -135,7 +141,7 @@ func with(ctx context.Context, set *engines.Set, args []string) (err error) {
 		// Not ctx: what was started is ended after an interrupt as well.
 		defer func() { err = errors.Join(err, set.Down(context.WithoutCancel(ctx), nil)) }()
 	}
-	if err := set.Up(ctx, nil); err != nil {
+	if err := set.Up(ctx, names); err != nil {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // what the user asks for

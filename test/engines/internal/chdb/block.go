@@ -47,7 +47,7 @@ func (b block) appendTo(out *chproto.Buffer, revision int) {
 		out.PutUVarInt(0)
 	}
 	out.PutUVarInt(uint64(len(b.columns)))
-	out.PutUVarInt(uint64(b.rows))
+	out.PutUVarInt(uint64(b.rows)) //nolint:gosec // a count
 	for _, c := range b.columns {
 		out.PutString(c.name)
 		out.PutString(c.kind)
