@@ -50,13 +50,13 @@ test-engines: $(ENGINES) ## the drivers' tests on the real engines; starts and e
 
 # Every package whose tests ask for an engine. Those that kill one have the engines for themselves.
 engine-tests:
-	@set -e; : "$${MILLRACE_ENGINES:?make test-engines sets it}"; \
-	list() { go list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}}' work ./test/engines/... | \
+	@set -eo pipefail; : "$${MILLRACE_ENGINES:?make test-engines sets it}"; \
+	list() { go list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}}' work | \
 	  awk -v own="$$1" '/pkg\/enginetest/ && ($$1 ~ /test\/e2e/) == own {print $$1}' | sort -u; }; \
-	set -x; \
-	go test -count=1 -p 2 -timeout 20m -skip '^TestKill' $$(list 0); \
-	go test -count=1 -p 1 -timeout 20m -run '^TestKill' $$(list 0); \
-	e2e="$$(list 1)"; [ -z "$$e2e" ] || go test -count=1 -timeout 25m -run '^TestEngines' $$e2e
+	drivers="$$(list 0)"; e2e="$$(list 1)"; set -x; \
+	go test -count=1 -p 2 -timeout 20m -skip '^TestKill' $$drivers; \
+	go test -count=1 -p 1 -timeout 20m -run '^TestKill' $$drivers; \
+	[ -z "$$e2e" ] || go test -count=1 -timeout 25m -run '^TestEngines' $$e2e
 
 race: ## every package's tests under the race detector
 	go test -race -shuffle=on -short -timeout 20m $(addsuffix /...,$(filter-out ./test/e2e,$(MODULES)))

@@ -19,7 +19,8 @@ const (
 func clickhouse() engine {
 	return engine{
 		name: "clickhouse", nodes: 1, ports: []string{"native", "http"},
-		needs: []tool{{command: "npm", debian: "npm"}},
+		machine: "linux/amd64",
+		needs:   []tool{{command: "npm", debian: "npm"}},
 		programs: func() recipe {
 			return recipe{name: "chdb", version: chdbVersion, make: func(ctx context.Context, s *site, dir string) error {
 				return npmFile(ctx, s, dir, "@chdb/lib-linux-x64-gnu@"+chdbVersion, "libchdb.so")

@@ -87,7 +87,7 @@ func elastic(name, modules string, flags []string) engine {
 	return engine{
 		name: name, nodes: 1, ports: []string{"http", "transport"},
 		needs: []tool{
-			{command: "java", debian: "default-jdk-headless"},
+			java(),
 			{command: "javac", debian: "default-jdk-headless"},
 			{command: "mvn", debian: "maven"},
 		},

@@ -15,6 +15,8 @@ type engine struct {
 	nodes int
 	ports []string // the names of each node's ports
 	needs []tool   // what must be on the machine
+	// machine is the system and processor that it needs, as in "linux/amd64"; "" when any will do.
+	machine string
 	// programs gives the recipe by which the engine's own programs are brought into the cache; nil when the tools are all.
 	programs func() recipe
 	// configure writes what the nodes need before they start. It is called at each start, and keeps data that is there.
@@ -35,8 +37,12 @@ type engine struct {
 type tool struct {
 	command string
 	debian  string   // the package that has it, "" for one that cannot be had so
+	major   int      // the least version that will do, of Java; 0 for any
 	dirs    []string // patterns of directories to look into before PATH
 }
+
+// java is what Kafka and Elasticsearch run on.
+func java() tool { return tool{command: "java", debian: "default-jdk-headless", major: 17} }
 
 // all gives the engines in the order in which they are listed.
 func all() []engine {

@@ -12,7 +12,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -98,15 +101,23 @@ func lock(ctx context.Context, path string) (unlock func() error, err error) {
 }
 
 // tools finds what the engine needs on the machine, and installs a Debian package where it may.
-func (c *cache) tools(ctx context.Context, s *site, needs []tool) error {
+func (c *cache) tools(ctx context.Context, s *site, e engine) error {
+	if here := runtime.GOOS + "/" + runtime.GOARCH; e.machine != "" && e.machine != here {
+		return &missingError{"a machine of " + e.machine + ", this is " + here}
+	}
 	s.Tools = map[string]string{}
-	for _, t := range needs {
+	for _, t := range e.needs {
 		path, ok := t.find()
 		if !ok && c.debian(ctx, s, t) {
 			path, ok = t.find()
 		}
 		if !ok {
 			return &missingError{t.command}
+		}
+		if t.major > 0 {
+			if err := t.recent(ctx, path); err != nil {
+				return err
+			}
 		}
 		s.Tools[t.command] = path
 	}
@@ -123,6 +134,22 @@ func (t tool) find() (path string, ok bool) {
 	}
 	path, err := exec.LookPath(t.command)
 	return path, err == nil
+}
+
+var javaVersion = regexp.MustCompile(`version "(\d+)`)
+
+// recent refuses a Java that is too old. It says of itself: openjdk version "17.0.15" 2025-04-15.
+func (t tool) recent(ctx context.Context, path string) error {
+	out, err := run(ctx, command{path: path, args: []string{"-version"}})
+	if err != nil {
+		return err
+	}
+	if m := javaVersion.FindSubmatch(out); m != nil {
+		if major, err := strconv.Atoi(string(m[1])); err == nil && major >= t.major {
+			return nil
+		}
+	}
+	return &missingError{fmt.Sprintf("%s %d or later, but %.60q", t.command, t.major, out)}
 }
 
 // debian installs the tool's package where that is possible.

@@ -30,7 +30,7 @@ const (
 func kafka() engine {
 	return engine{
 		name: "kafka", nodes: kafkaNodes, ports: []string{"plain", "secure", "controller"},
-		needs: []tool{{command: "java", debian: "default-jdk-headless"}, {command: "mvn", debian: "maven"}},
+		needs: []tool{java(), {command: "mvn", debian: "maven"}},
 		programs: func() recipe {
 			return recipe{name: "kafka", version: kafkaVersion, from: []string{string(kafkaPom)}, make: func(ctx context.Context, s *site, dir string) error {
 				return mavenCopy(ctx, s, dir, kafkaPom)

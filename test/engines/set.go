@@ -97,7 +97,7 @@ func (s *Set) up(ctx context.Context, name string) error {
 		return err
 	}
 	kept := &cache{dir: s.Cache, log: s.tell}
-	if err := kept.tools(ctx, place, e.needs); err != nil {
+	if err := kept.tools(ctx, place, e); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	if e.programs != nil {
