@@ -16,13 +16,15 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/pkg/enginetest"
+	"github.com/millrace/millrace/pkg/store/archive"
+	"github.com/millrace/millrace/pkg/store/archive/bucket"
 )
 
 // engineSet is where a deployment keeps things: its configuration, and the nodes that are killed in turn.
 type engineSet struct {
 	config  string
 	nodes   []engineNode
-	archive string // URL of the archive on object storage, with its keys as gocloud takes them; "" where there is none
+	archive *bucket.Config // of the archive on object storage; nil where there is none
 }
 
 type engineNode struct {
@@ -73,7 +75,7 @@ bus: {url: %q, prefix: %s, replicas: 3, synced: true}
 stores: {state: clickhouse, history: clickhouse, aggregates: clickhouse, alarms: postgres, logs: clickhouse, dead_letters: clickhouse}
 clickhouse: {url: %q, history_for: 0s, logs_for: 0s}
 postgres: {url: %q, schema: %s}
-`, engines["nats-cluster"].URL, own, withDatabase(t, engines["clickhouse"].URL, own), engines["postgres"].URL, own) + enginesConfig,
+`, engines["nats-cluster"].URL, own, withPath(t, engines["clickhouse"].URL, own), engines["postgres"].URL, own) + enginesConfig,
 	}
 }
 
@@ -85,7 +87,7 @@ func overKafka(t *testing.T) engineSet {
 		engines[name] = enginetest.Need(t, name)
 	}
 	own, s3 := ownName(), engines["s3"]
-	archive := s3.URL + "&prefix=" + own + "/"
+	archive := &bucket.Config{URL: withPath(t, s3.URL, own), AccessKey: s3.Get("access_key"), SecretKey: s3.Get("secret_key")}
 	return engineSet{
 		archive: archive,
 		nodes:   nodesOf(engines, "kafka", "clickhouse", "elasticsearch", "s3"),
@@ -95,19 +97,19 @@ stores: {state: clickhouse, history: clickhouse, aggregates: clickhouse, alarms:
 clickhouse: {url: %q, history_for: 0s}
 elasticsearch: {url: %q, prefix: %s, logs_for: 0s}
 archive: {url: %q, access_key: %q, secret_key: %q, file_age: 5s}
-`, engines["kafka"].URL, own, withDatabase(t, engines["clickhouse"].Get("http_url"), own), engines["elasticsearch"].URL, own,
-			archive, s3.Get("access_key"), s3.Get("secret_key")) + enginesConfig,
+`, engines["kafka"].URL, own, withPath(t, engines["clickhouse"].Get("http_url"), own), engines["elasticsearch"].URL, own,
+			archive.URL, archive.AccessKey, archive.SecretKey) + enginesConfig,
 	}
 }
 
-// withDatabase puts a database into the URL of a ClickHouse.
-func withDatabase(t *testing.T, text, database string) string {
+// withPath puts a path into a URL: the database of a ClickHouse, the prefix of a bucket.
+func withPath(t *testing.T, text, path string) string {
 	t.Helper()
 	u, err := url.Parse(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	u.Path = "/" + database
+	u.Path = "/" + path
 	return u.String()
 }
 
@@ -305,8 +307,8 @@ func TestEngines(t *testing.T) {
 			devices.finish()
 			checkEngines(t, d, devices.all)
 			f.check(t, devices.all)
-			if s.archive != "" {
-				checkArchive(t, s.archive, devices.all)
+			if s.archive != nil {
+				checkArchive(t, *s.archive, devices.all)
 			}
 		})
 	}
@@ -381,4 +383,41 @@ func checkEngines(t *testing.T, d *deployment, devices []*ledgerDevice) {
 	if err != nil || len(letters) != 1 {
 		t.Errorf("dead letters %v, %v; want the sample's", letters, err)
 	}
+}
+
+// checkArchive reads every file of the bucket, as any reader of Parquet would, and finds each message of the ledger once.
+func checkArchive(t *testing.T, cfg bucket.Config, devices []*ledgerDevice) {
+	t.Helper()
+	b, err := bucket.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = b.Close() }()
+	eventually(t, "the archive has every message once", func() error {
+		seen := map[string]int{}
+		for file, err := range archive.Files(t.Context(), b) {
+			if err != nil {
+				return err
+			}
+			for row, err := range archive.ReadFile(t.Context(), b, file.Key) {
+				if err != nil {
+					return err
+				}
+				seen[row.DeviceID+"/"+row.ChannelKey+"/"+string(row.ChannelValue)]++
+			}
+		}
+		for message, n := range seen {
+			if n > 1 && strings.HasPrefix(message, "ledger-") {
+				t.Fatalf("%s is there %d times", message, n)
+			}
+		}
+		for _, device := range devices {
+			for n := range device.count() {
+				if seen[fmt.Sprintf("%s/n/%d", device.id, n)] == 0 {
+					return fmt.Errorf("%s: message %d is not there", device.id, n)
+				}
+			}
+		}
+		return nil
+	})
 }

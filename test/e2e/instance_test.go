@@ -24,33 +24,41 @@ import (
 const patience = 3 * time.Minute
 
 var binaries struct {
-	once sync.Once
-	dir  string
-	err  error
+	mu  sync.Mutex
+	dir string
+	has map[string]bool
 }
 
-// binary returns the path of a built command, building all of them once where MILLRACE_BIN does not say where they are.
+// binary returns the path of a command, building it when it is first asked for where MILLRACE_BIN does not say where it is.
 func binary(t *testing.T, name string) string {
 	t.Helper()
-	binaries.once.Do(func() {
-		if binaries.dir = os.Getenv("MILLRACE_BIN"); binaries.dir != "" {
-			return
-		}
-		if binaries.dir, binaries.err = os.MkdirTemp("", "millrace-bin"); binaries.err != nil { //nolint:usetesting // it outlives the test that comes first
-			return
-		}
-		build := exec.Command("go", "build", "-o", binaries.dir+"/", "./services/standalone/cmd/millrace",
-			"./services/ingest/cmd/ingest", "./services/router/cmd/router", "./services/live/cmd/live",
-			"./services/state-projector/cmd/state-projector")
-		build.Dir = filepath.Join("..", "..")
-		if out, err := build.CombinedOutput(); err != nil {
-			binaries.err = fmt.Errorf("%w: %s", err, out)
-		}
-	})
-	if binaries.err != nil {
-		t.Fatalf("build the binaries: %v", binaries.err)
+	if dir := os.Getenv("MILLRACE_BIN"); dir != "" {
+		return filepath.Join(dir, name)
 	}
-	return filepath.Join(binaries.dir, name)
+	binaries.mu.Lock()
+	defer binaries.mu.Unlock()
+	if binaries.dir == "" {
+		dir, err := os.MkdirTemp("", "millrace-bin") //nolint:usetesting // it outlives the test that comes first
+		if err != nil {
+			t.Fatal(err)
+		}
+		binaries.dir, binaries.has = dir, map[string]bool{}
+	}
+	path := filepath.Join(binaries.dir, name)
+	if binaries.has[name] {
+		return path
+	}
+	service := name
+	if name == "millrace" {
+		service = "standalone"
+	}
+	build := exec.Command("go", "build", "-o", path, "./services/"+service+"/cmd/"+name)
+	build.Dir = filepath.Join("..", "..")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v: %s", name, err, out)
+	}
+	binaries.has[name] = true
+	return path
 }
 
 // process is one started binary.
