@@ -310,3 +310,30 @@ func (f *faults) Read(ctx context.Context, key string, offset, length int64) (bo
 	err = f.do(func() (err error) { body, err = f.Bucket.Read(ctx, key, offset, length); return err })
 	return body, err
 }
+
+func (b *tapped) Write(ctx context.Context, key string, exclusive bool, fill func(io.Writer) error) error {
+	if exclusive && b.record != nil && strings.Contains(key, "/records/") {
+		b.record()
+	}
+	return b.Bucket.Write(ctx, key, exclusive, func(w io.Writer) error {
+		if exclusive || b.amid == nil {
+			return fill(w)
+		}
+		return fill(&amid{w: w, call: b.amid})
+	})
+}
+
+// amid calls once 12 MiB have passed.
+type amid struct {
+	w    io.Writer
+	n    int
+	call func()
+}
+
+func (a *amid) Write(p []byte) (int, error) {
+	if a.n < 12<<20 && a.n+len(p) >= 12<<20 {
+		a.call()
+	}
+	a.n += len(p)
+	return a.w.Write(p)
+}

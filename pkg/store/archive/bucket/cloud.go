@@ -59,11 +59,11 @@ func (c *cloud) Copy(ctx context.Context, to, from string) error {
 
 // Remove implements archive.Bucket.
 func (c *cloud) Remove(ctx context.Context, key string) error {
-	err := c.bucket.Delete(ctx, key)
-	if gcerrors.Code(err) == gcerrors.NotFound {
+	err := known(c.bucket.Delete(ctx, key))
+	if errors.Is(err, archive.ErrNotFound) {
 		return nil
 	}
-	return known(err)
+	return err
 }
 
 // List implements archive.Bucket.
@@ -104,18 +104,26 @@ func known(err error) error {
 	if err == nil {
 		return nil
 	}
+	text := err.Error()
+	for _, c := range []struct{ code, words string }{
+		{"NoSuchBucket", "there is no such bucket"}, // and not ErrNotFound, which is of an object
+		{"ContainerNotFound", "there is no such container"},
+		{"bucket does not exist", "there is no such bucket"},
+		{"SignatureDoesNotMatch", "the secret key is wrong"},
+		{"InvalidAccessKeyId", "the server does not know the access key"},
+		{"AdminUserNotFound", "the server does not know the access key"}, // Versity's word for it
+	} {
+		if strings.Contains(text, c.code) {
+			return fmt.Errorf("%s: %w", c.words, err)
+		}
+	}
 	switch gcerrors.Code(err) { //nolint:exhaustive // the others pass as they are
 	case gcerrors.FailedPrecondition, gcerrors.AlreadyExists:
 		return fmt.Errorf("%w: %w", archive.ErrExists, err)
 	case gcerrors.NotFound:
 		return fmt.Errorf("%w: %w", archive.ErrNotFound, err)
 	case gcerrors.PermissionDenied:
-		return fmt.Errorf("the server refuses: look at the access key, its secret and what it may do with the bucket: %w", err)
-	}
-	for _, text := range []string{"SignatureDoesNotMatch", "InvalidAccessKeyId"} {
-		if strings.Contains(err.Error(), text) {
-			return fmt.Errorf("the server does not know the access key, or the secret is wrong: %w", err)
-		}
+		return fmt.Errorf("the server refuses: look at the access key and at what it may do with the bucket: %w", err)
 	}
 	return err
 }

@@ -55,7 +55,10 @@ func openS3(ctx context.Context, cfg Config, u *url.URL) (*s3Bucket, error) {
 	if cfg.TLS != nil {
 		awsConfig.HTTPClient = awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.TLSClientConfig = cfg.TLS })
 	}
-	client := s3.NewFromConfig(awsConfig, func(o *s3.Options) { o.UsePathStyle = pathStyle })
+	client := s3.NewFromConfig(awsConfig, func(o *s3.Options) {
+		o.UsePathStyle = pathStyle
+		o.DisableLogOutputChecksumValidationSkipped = true // of objects in several parts; TLS and Parquet have sums of their own
+	})
 	options.RequestChecksumCalculation = awsConfig.RequestChecksumCalculation
 	b, err := s3blob.OpenBucket(ctx, client, u.Host, &options)
 	if err != nil {
