@@ -36,12 +36,12 @@ func natsCluster() engine {
 	return e
 }
 
-// natsSecure is one server that takes nobody without TLS and a name.
+// natsSecure is one server that takes nobody without TLS and credentials that its operator has signed.
 func natsSecure() engine {
 	e := nats("nats-secure", 1)
 	e.settings = func(s *site) (map[string]string, error) {
 		return map[string]string{
-			"url": "tls://" + s.addr(1, "client"), "ca": s.tls.ca(), "user": natsUser, "password": natsPassword,
+			"url": "tls://" + s.addr(1, "client"), "ca": s.tls.ca(), "credentials": natsOperatorOf(s).credentials(),
 		}, nil
 	}
 	return e
@@ -57,6 +57,10 @@ func nats(name string, nodes int) engine {
 			}}
 		},
 		configure: func(_ context.Context, s *site) error {
+			// Only nats-secure asks for them; they cost nothing.
+			if err := natsOperatorOf(s).ensure(); err != nil {
+				return fmt.Errorf("sign tokens: %w", err)
+			}
 			for n := 1; n <= nodes; n++ {
 				if err := writeFile(natsFile(s, n), []byte(natsConfiguration(s, nodes, n))); err != nil {
 					return err
@@ -73,6 +77,8 @@ func nats(name string, nodes int) engine {
 		},
 	}
 }
+
+func natsOperatorOf(s *site) natsOperator { return natsOperator{filepath.Join(s.dir, "operator")} }
 
 func natsFile(s *site, n int) string { return filepath.Join(s.node(n), "nats.conf") }
 
@@ -95,7 +101,7 @@ func natsConfiguration(s *site, nodes, n int) string {
 		fmt.Fprintf(&b, "accounts {\n  OPEN: { jetstream: enabled, users: [{ user: open, password: open }] }\n")
 		fmt.Fprintf(&b, "  SECURE: { jetstream: enabled, users: [%s] }\n}\nno_auth_user: open\n", user)
 	case "nats-secure":
-		fmt.Fprintf(&b, "tls { cert_file: %q, key_file: %q }\nauthorization: %s\n", s.tls.cert(), s.tls.key(), user)
+		fmt.Fprintf(&b, "tls { cert_file: %q, key_file: %q }\ninclude %q\n", s.tls.cert(), s.tls.key(), "../operator/"+filepath.Base(natsOperatorOf(s).configuration()))
 	}
 	return b.String()
 }
