@@ -1,10 +1,7 @@
 package engines_test
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -16,15 +13,7 @@ import (
 
 func trust(t *testing.T, file string) natsgo.Option {
 	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(text) {
-		t.Fatalf("%s has no certificate", file)
-	}
-	return natsgo.Secure(&tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12})
+	return natsgo.Secure(roots(t, file))
 }
 
 func TestNATSTakesWhoIsAllowedAndNobodyElse(t *testing.T) {
