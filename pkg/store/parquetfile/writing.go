@@ -58,13 +58,33 @@ func Write(w io.Writer, groupRows int, stats *Stats, fill func(add func([]Row) e
 	out := pq.NewGenericWriter[Row](w, writerOptions(groupRows)...)
 	err := fill(func(rows []Row) error {
 		stats.note(rows)
-		_, err := out.Write(rows)
-		return err
+		for len(rows) > 0 {
+			n := alike(rows)
+			if _, err := out.Write(rows[:n]); err != nil {
+				return err
+			}
+			rows = rows[n:]
+		}
+		return nil
 	})
 	if err != nil {
 		return err
 	}
 	return out.Close()
+}
+
+// alike returns how many rows from the first on have the same fields null, at least one. parquet-go 0.32 must not be given others in
+// one call: of 64 rows of which the first y have no value, the next y have one and the rest have none, it writes the rest as zero values that
+// are not null (writeRowsFuncOfOptional compares the word, shifted by y, with y ones and not with 64-y). Rows come sorted by device and
+// channel, so runs are long.
+func alike(rows []Row) int {
+	for i := 1; i < len(rows); i++ {
+		a, b := &rows[0], &rows[i]
+		if (a.DeviceTime == 0) != (b.DeviceTime == 0) || (a.Properties == "") != (b.Properties == "") || (a.Attributes == "") != (b.Attributes == "") {
+			return i
+		}
+	}
+	return len(rows)
 }
 
 // WriteHour is Write for rows of views, as Order put them.
