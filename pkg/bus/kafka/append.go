@@ -137,11 +137,11 @@ func (l *Log) produceRequest(p *partition, buf *appendBuffers, recs []bus.Record
 }
 
 func (l *Log) produce(ctx context.Context, p *partition, request []byte) (produced, error) {
-	e := &exchange{key: protocol.Produce, version: produceVersion, topic: p.topic, partition: p.number, request: request}
-	if err := l.exchange(ctx, e); err != nil {
+	body, err := l.ask(ctx, p, protocol.Produce, produceVersion, request)
+	if err != nil {
 		return produced{}, err
 	}
-	reply, err := parseProduced(e.reply)
+	reply, err := parseProduced(body)
 	if err != nil || reply.fault == 0 {
 		return reply, err
 	}

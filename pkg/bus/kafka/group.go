@@ -11,6 +11,7 @@ import (
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
 
 	"github.com/millrace/millrace/pkg/bus"
 )
@@ -188,9 +189,12 @@ func (m *member) beat(ctx context.Context, every time.Duration) {
 	ctx, cancel := m.log.bounded(ctx, max(every, time.Second))
 	defer cancel()
 	began := m.log.cfg.Now()
-	res, err := m.log.client.Heartbeat(ctx, &kafkago.HeartbeatRequest{GroupID: m.group, GenerationID: generation, MemberID: id})
+	body, err := m.log.askCoordinator(ctx, m.group, protocol.Heartbeat, heartbeatVersion, heartbeatRequest(m.group, generation, id))
 	if err == nil {
-		err = res.Error
+		var fault int16
+		if fault, err = parseHeartbeat(body); err == nil && fault != 0 {
+			err = kafkago.Error(fault)
+		}
 	}
 	m.judge(err, began)
 }

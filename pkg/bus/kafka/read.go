@@ -189,14 +189,11 @@ func (v *view) locate(ctx context.Context, start bus.Start) (int64, error) {
 func (l *Log) fetch(ctx context.Context, p *partition, offset int64, wait time.Duration, bytesMax int32) (fetched, error) {
 	ctx, cancel := l.bounded(ctx, fetchTimeout)
 	defer cancel()
-	e := &exchange{
-		key: protocol.Fetch, version: fetchVersion, topic: p.topic, partition: p.number,
-		request: fetchRequest(p.topic, p.number, offset, wait, bytesMax),
-	}
-	if err := l.exchange(ctx, e); err != nil {
+	body, err := l.ask(ctx, p, protocol.Fetch, fetchVersion, fetchRequest(p.topic, p.number, offset, wait, bytesMax))
+	if err != nil {
 		return fetched{}, fmt.Errorf("fetch from offset %d: %w", offset, err)
 	}
-	reply, err := parseFetched(e.reply)
+	reply, err := parseFetched(body)
 	if err == nil && reply.fault != 0 {
 		err = kafkago.Error(reply.fault)
 	}
@@ -213,14 +210,11 @@ func (l *Log) offset(ctx context.Context, p *partition, of int64) (int64, error)
 	}
 	ctx, cancel := l.bounded(ctx, requestTimeout)
 	defer cancel()
-	e := &exchange{
-		key: protocol.ListOffsets, version: listOffsetsVersion, topic: p.topic, partition: p.number,
-		request: listOffsetsRequest(p.topic, p.number, of),
-	}
-	if err := l.exchange(ctx, e); err != nil {
+	body, err := l.ask(ctx, p, protocol.ListOffsets, listOffsetsVersion, listOffsetsRequest(p.topic, p.number, of))
+	if err != nil {
 		return 0, fmt.Errorf("list offsets: %w", err)
 	}
-	at, fault, err := parseOffset(e.reply)
+	at, fault, err := parseOffset(body)
 	if err == nil && fault != 0 {
 		err = kafkago.Error(fault)
 	}

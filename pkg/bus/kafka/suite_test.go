@@ -29,7 +29,8 @@ type network struct {
 	mu    sync.Mutex
 	conns map[net.Conn]struct{}
 	cut   bool
-	held  chan struct{} // closed when it is let go; nil while nothing is held
+	held  bool
+	deaf  bool
 }
 
 var errCut = errors.New("the network is cut")
@@ -41,7 +42,7 @@ func (n *network) dial(ctx context.Context, kind, address string) (net.Conn, err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.cut {
+	if n.cut || n.held {
 		_ = conn.Close()
 		return nil, errCut
 	}
@@ -60,13 +61,6 @@ func (n *network) kill() {
 	n.closeAll()
 }
 
-// reset ends every connection; new ones may follow.
-func (n *network) reset() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.closeAll()
-}
-
 func (n *network) closeAll() {
 	for conn := range n.conns {
 		_ = conn.Close()
@@ -74,10 +68,66 @@ func (n *network) closeAll() {
 	clear(n.conns)
 }
 
+// hold lets nothing through any more, in either direction, without closing a connection.
+func (n *network) hold() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.held = true
+}
+
+// release lets everything through again, on new connections.
+func (n *network) release() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.held = false
+	n.closeAll()
+}
+
+// loseReplies makes what is sent arrive, and the connection break before the answer.
+func (n *network) loseReplies(lose bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.deaf = lose
+}
+
+func (n *network) losesReplies() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.deaf
+}
+
+func (n *network) holds() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.held
+}
+
 // wire is one connection through a network.
 type wire struct {
 	net.Conn
 	net *network
+}
+
+// Read reads what comes through. What comes while nothing does is lost, as the connection is for its reader, who waits on.
+func (w *wire) Read(b []byte) (int, error) {
+	for {
+		n, err := w.Conn.Read(b)
+		if err == nil && w.net.losesReplies() {
+			_ = w.Conn.Close()
+			return 0, errCut
+		}
+		if err != nil || !w.net.holds() {
+			return n, err
+		}
+	}
+}
+
+// Write loses what is sent while nothing comes through.
+func (w *wire) Write(b []byte) (int, error) {
+	if w.net.holds() {
+		return len(b), nil
+	}
+	return w.Conn.Write(b)
 }
 
 func (w *wire) Close() error {
@@ -176,6 +226,12 @@ func TestContract(t *testing.T) {
 				between.kill()
 				between = &network{}
 				return open(t)
+			},
+			Mortal: func(t *testing.T) (bus.Log, func()) {
+				t.Helper()
+				c, hung := cfg, &network{}
+				c.Dial = hung.dial
+				return openLog(t, c), hung.hold
 			},
 		}
 	}})

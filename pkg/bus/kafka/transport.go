@@ -8,6 +8,7 @@ import (
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/sasl"
 	"github.com/segmentio/kafka-go/sasl/plain"
 	"github.com/segmentio/kafka-go/sasl/scram"
@@ -115,8 +116,20 @@ func (c Config) mechanism() (sasl.Mechanism, error) {
 	return mechanism, nil
 }
 
-// exchange sends a request of our own encoding.
-func (l *Log) exchange(ctx context.Context, e *exchange) error {
-	_, err := l.transport.RoundTrip(ctx, l.brokers, e)
-	return err
+// ask sends a request of our own encoding to the leader of p and returns the reply's body.
+func (l *Log) ask(ctx context.Context, p *partition, key protocol.ApiKey, version int16, request []byte) ([]byte, error) {
+	e := &exchange{key: key, version: version, request: request}
+	if _, err := l.transport.RoundTrip(ctx, l.brokers, toLeader{exchange: e, topic: p.topic, partition: p.number}); err != nil {
+		return nil, err
+	}
+	return e.reply, nil
+}
+
+// askCoordinator sends one to the coordinator of group.
+func (l *Log) askCoordinator(ctx context.Context, group string, key protocol.ApiKey, version int16, request []byte) ([]byte, error) {
+	e := &exchange{key: key, version: version, request: request}
+	if _, err := l.transport.RoundTrip(ctx, l.brokers, toCoordinator{exchange: e, group: group}); err != nil {
+		return nil, err
+	}
+	return e.reply, nil
 }

@@ -285,14 +285,11 @@ func (l *Log) sample(ctx context.Context, p *partition, first int64) error {
 func (l *Log) deleteRecords(ctx context.Context, p *partition, to int64) (first int64, err error) {
 	ctx, cancel := l.bounded(ctx, requestTimeout)
 	defer cancel()
-	e := &exchange{
-		key: protocol.DeleteRecords, version: deleteRecordsVersion, topic: p.topic, partition: p.number,
-		request: deleteRecordsRequest(p.topic, p.number, to, replicasMax),
-	}
-	if err := l.exchange(ctx, e); err != nil {
+	body, err := l.ask(ctx, p, protocol.DeleteRecords, deleteRecordsVersion, deleteRecordsRequest(p.topic, p.number, to, replicasMax))
+	if err != nil {
 		return 0, err
 	}
-	first, fault, err := parseDeleted(e.reply)
+	first, fault, err := parseDeleted(body)
 	if err == nil && fault != 0 {
 		err = kafkago.Error(fault)
 	}

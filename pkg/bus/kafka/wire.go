@@ -18,6 +18,7 @@ const (
 	fetchVersion         = 11
 	listOffsetsVersion   = 5
 	deleteRecordsVersion = 0
+	heartbeatVersion     = 3
 
 	acksAll       = -1
 	clientID      = "millrace"
@@ -27,28 +28,41 @@ const (
 
 var errReply = errors.New("the broker's reply cannot be read")
 
-// exchange is one request to the leader of a partition, and its reply. kafka-go's Transport finds the leader and a connection to it, and
-// then leaves the bytes to RawExchange.
+// exchange is one request and its reply. kafka-go's Transport finds the broker and a connection to it, and then leaves the bytes to
+// RawExchange.
 type exchange struct {
-	key       protocol.ApiKey
-	version   int16
+	key     protocol.ApiKey
+	version int16
+	request []byte // with its header, see beginRequest
+	reply   []byte // behind the correlation id; fresh for each exchange
+	tooOld  bool
+}
+
+// toLeader is an exchange with the leader of a partition.
+type toLeader struct {
+	*exchange
 	topic     string
 	partition int32
-	request   []byte // with its header, see beginRequest
-	reply     []byte // behind the correlation id; fresh for each exchange
-	tooOld    bool
+}
+
+// toCoordinator is an exchange with the coordinator of a group.
+type toCoordinator struct {
+	*exchange
+	group string
 }
 
 var (
-	_ protocol.BrokerMessage = (*exchange)(nil)
-	_ protocol.RawExchanger  = (*exchange)(nil)
+	_ protocol.BrokerMessage = toLeader{}
+	_ protocol.RawExchanger  = toLeader{}
+	_ protocol.GroupMessage  = toCoordinator{}
+	_ protocol.RawExchanger  = toCoordinator{}
 )
 
 // ApiKey implements protocol.Message.
 func (e *exchange) ApiKey() protocol.ApiKey { return e.key }
 
 // Broker implements protocol.BrokerMessage.
-func (e *exchange) Broker(cluster protocol.Cluster) (protocol.Broker, error) {
+func (e toLeader) Broker(cluster protocol.Cluster) (protocol.Broker, error) {
 	partition, ok := cluster.Topics[e.topic].Partitions[e.partition]
 	if !ok {
 		return protocol.Broker{ID: -1}, kafkago.UnknownTopicOrPartition
@@ -59,6 +73,9 @@ func (e *exchange) Broker(cluster protocol.Cluster) (protocol.Broker, error) {
 	}
 	return leader, nil
 }
+
+// Group implements protocol.GroupMessage.
+func (e toCoordinator) Group() string { return e.group }
 
 // Required implements protocol.RawExchanger.
 func (e *exchange) Required(versions map[protocol.ApiKey]int16) bool {
@@ -283,6 +300,25 @@ func parseOffset(reply []byte) (offset int64, fault int16, err error) {
 		return 0, 0, fmt.Errorf("%w: list offsets", errReply)
 	}
 	return offset, fault, nil
+}
+
+// heartbeatRequest makes a Heartbeat request. kafka-go's own reads the reply's fields in the wrong order, and so never sees that a
+// rebalance has begun.
+func heartbeatRequest(group string, generation int32, member string) []byte {
+	dst := beginRequest(nil, protocol.Heartbeat, heartbeatVersion)
+	dst = appendInt32(appendString(dst, group), generation)
+	dst = appendString(dst, member)
+	return endRequest(appendInt16(dst, -1)) // no static member
+}
+
+func parseHeartbeat(reply []byte) (fault int16, err error) {
+	r := replyReader{rest: reply}
+	r.int32() // throttled
+	fault = r.int16()
+	if r.fault {
+		return 0, fmt.Errorf("%w: heartbeat", errReply)
+	}
+	return fault, nil
 }
 
 // replyReader reads a reply from its front, until the first fault.
