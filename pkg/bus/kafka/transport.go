@@ -18,8 +18,10 @@ import (
 
 const (
 	dialTimeout = 3 * time.Second
-	keepAlive   = 15 * time.Second
-	connIdle    = time.Minute
+	// helloMax is for all of a new connection: to dial, perhaps several addresses, TLS, SASL.
+	helloMax  = 10 * time.Second
+	keepAlive = 15 * time.Second
+	connIdle  = time.Minute
 	// metadataEvery is at most how long a change of leaders goes unseen: the transport asks at random times within it.
 	metadataEvery = 2 * time.Second
 )
@@ -90,7 +92,7 @@ func (l *Log) connect() error {
 			}
 			return l.conns.track(conn)
 		},
-		DialTimeout: dialTimeout, IdleTimeout: connIdle, MetadataTTL: metadataEvery, MetadataTopics: topics,
+		DialTimeout: helloMax, IdleTimeout: connIdle, MetadataTTL: metadataEvery, MetadataTopics: topics,
 		ClientID: clientID, TLS: l.cfg.TLS, SASL: mechanism, Context: l.life,
 	}
 	l.brokers = kafkago.TCP(brokers...)
