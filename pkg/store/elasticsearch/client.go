@@ -27,6 +27,7 @@ type client struct {
 	base    *elastic.BaseClient
 	http    *http.Transport
 	timeout time.Duration
+	nodes   int
 }
 
 func newClient(cfg Config) (*client, error) {
@@ -54,7 +55,7 @@ func newClient(cfg Config) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &client{base: base, http: transport, timeout: cfg.Timeout}, nil
+	return &client{base: base, http: transport, timeout: cfg.Timeout, nodes: len(nodes)}, nil
 }
 
 // bounded gives ctx the deadline that it may lack.
@@ -63,6 +64,18 @@ func (c *client) bounded(ctx context.Context) (context.Context, context.CancelFu
 		return context.WithCancel(ctx)
 	}
 	return context.WithTimeout(ctx, c.timeout)
+}
+
+// anyNode calls f until a node answers, once for each node: f's next call goes to the next one, and those that are down are left out
+// for a while from then on.
+func (c *client) anyNode(f func() error) (err error) {
+	for range c.nodes {
+		var a *answerError
+		if err = f(); err == nil || errors.As(err, &a) {
+			return err
+		}
+	}
+	return err
 }
 
 // answerError is an answer that is not of the 200s.

@@ -111,23 +111,26 @@ func (c *condition) filterOf(of *column) any {
 		if c.value == nil && tooLong(of, c.texts[0]) {
 			return nil
 		}
-		return map[string]any{"bool": map[string]any{"must_not": []any{map[string]any{"terms": map[string]any{of.exact: c.values()}}}}}
+		return map[string]any{"bool": map[string]any{"must_not": []any{map[string]any{"terms": map[string]any{of.exact: c.values(of)}}}}}
 	case store.Equal, store.In:
 	}
-	equal := map[string]any{"terms": map[string]any{of.exact: c.values()}}
+	equal := map[string]any{"terms": map[string]any{of.exact: c.values(of)}}
 	if slices.ContainsFunc(c.texts, func(s string) bool { return tooLong(of, s) }) {
 		return either(of, equal)
 	}
 	return equal
 }
 
-func (c *condition) values() []any {
+// values returns what a row may have in the index; the engine takes no longer terms in a query than it does in an index.
+func (c *condition) values(of *column) []any {
 	if c.value != nil {
 		return []any{c.value}
 	}
 	all := make([]any, 0, len(c.texts))
 	for _, s := range c.texts {
-		all = append(all, s)
+		if utf8.RuneCountInString(s) <= of.longest {
+			all = append(all, s)
+		}
 	}
 	return all
 }

@@ -16,7 +16,7 @@ import (
 // ErrMigrate says that the templates on the server are missing or older than this program needs: run millrace migrate.
 var ErrMigrate = errors.New("run millrace migrate")
 
-// versionMin is the oldest server that this package was written for.
+// The oldest server that this package was written for.
 const versionMajor, versionMinor = 8, 19
 
 // DB is a cluster. All its stores may be used at once.
@@ -93,7 +93,8 @@ func (db *DB) checkVersion(ctx context.Context) error {
 			Number string `json:"number"`
 		} `json:"version"`
 	}
-	if err := db.client.call(ctx, http.MethodGet, "/", nil, &about); err != nil {
+	err := db.client.anyNode(func() error { return db.client.call(ctx, http.MethodGet, "/", nil, &about) })
+	if err != nil {
 		return err
 	}
 	major, rest, _ := strings.Cut(about.Version.Number, ".")
