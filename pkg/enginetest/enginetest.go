@@ -29,7 +29,7 @@ const Variable = "MILLRACE_ENGINES"
 
 const (
 	// controlTimeout is how long a node may take to do what it is told; a start waits until the node answers.
-	controlTimeout = 4 * time.Minute
+	controlTimeout = 7 * time.Minute
 	// fileBytesMax is more than any file of engines has.
 	fileBytesMax = 1 << 20
 )

@@ -17,8 +17,9 @@ import (
 )
 
 const (
-	// healthyWithin is how long a node may take to serve. ClickHouse's library, half a gigabyte, is read from a cold disk.
-	healthyWithin = 3 * time.Minute
+	// healthyWithin is how long a node may take to serve: on a machine that does much else Java has taken three minutes,
+	// and ClickHouse's library, half a gigabyte, may have to come from a cold disk.
+	healthyWithin = 6 * time.Minute
 	// stopWithin is how long a node may take to end when asked; then it is killed.
 	stopWithin = 20 * time.Second
 	// pollEvery is how often a node is asked.

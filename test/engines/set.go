@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -127,6 +126,10 @@ func (s *Set) up(ctx context.Context, name string) error {
 			return fmt.Errorf("%s: settle: %w", name, err)
 		}
 	}
+	place.Settled = true
+	if err := place.save(); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
 	s.tell("%s: up after %.1f s", name, s.Now().Sub(began).Seconds())
 	return nil
 }
@@ -177,7 +180,7 @@ func (s *Set) write(missing map[string]string) error {
 		if err != nil {
 			return err
 		}
-		if !known || !place.running(e) {
+		if !known || !place.Settled || !place.running(e) {
 			continue
 		}
 		settings, err := e.settings(place)
@@ -190,14 +193,14 @@ func (s *Set) write(missing map[string]string) error {
 	return writeJSON(s.Path(), file)
 }
 
-// running says whether all of an engine's nodes are alive.
+// running says whether any of an engine's nodes is alive: a test may have killed another for a while.
 func (s *site) running(e engine) bool {
 	for n := range e.nodes {
-		if p, err := s.process(n + 1); err != nil || !p.alive() {
-			return false
+		if p, err := s.process(n + 1); err == nil && p.alive() {
+			return true
 		}
 	}
-	return true
+	return false
 }
 
 // Running lists the engines of which a node is alive.
@@ -207,20 +210,11 @@ func (s *Set) Running() (names []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		alive := func(n int) bool { p, err := place.process(n); return err == nil && p.alive() }
-		if known && slices.ContainsFunc(nodesOf(e), alive) {
+		if known && place.running(e) {
 			names = append(names, e.name)
 		}
 	}
 	return names, nil
-}
-
-func nodesOf(e engine) []int {
-	nodes := make([]int, e.nodes)
-	for n := range nodes {
-		nodes[n] = n + 1
-	}
-	return nodes
 }
 
 // Down ends the engines named, or all, and removes what they kept; with all, the directory goes as well.

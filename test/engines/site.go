@@ -35,6 +35,8 @@ type site struct {
 	Tools map[string]string `json:"tools"`
 	// Ports are by "NODE/NAME".
 	Ports map[string]int `json:"ports"`
+	// Settled says that the engine has served, so that its settings are known.
+	Settled bool `json:"settled"`
 	// Data is where the data is, when not below dir.
 	Data string `json:"data,omitempty"`
 }
