@@ -261,7 +261,7 @@ func (s *Set) down(ctx context.Context, name string) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	if place.Data != "" {
-		err = os.RemoveAll(place.Data)
+		err = os.RemoveAll(filepath.Dir(place.Data))
 	}
 	return errors.Join(err, os.RemoveAll(place.dir))
 }
