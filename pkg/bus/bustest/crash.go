@@ -28,8 +28,17 @@ func asSoonAs(ctx context.Context, condition func() bool) <-chan struct{} {
 	return done
 }
 
-func crashKeepsAcknowledged(t *testing.T, d Driver) {
+func openMortal(t *testing.T, d Driver) Instance {
+	t.Helper()
 	i := open(t, d)
+	if i.Crash == nil {
+		t.Skip("the engine must not be killed here")
+	}
+	return i
+}
+
+func crashKeepsAcknowledged(t *testing.T, d Driver) {
+	i := openMortal(t, d)
 	const appenders = 3
 	var acknowledged [appenders]int
 	var total atomic.Int32
@@ -93,7 +102,7 @@ func readToEnd(t *testing.T, log bus.Log) []bus.Record {
 }
 
 func crashKeepsCommits(t *testing.T, d Driver) {
-	i := open(t, d)
+	i := openMortal(t, d)
 	mustAppend(t, i.Log, firstPartition(), "a", "b", "c")
 	recs := read(t, partition(t, i.Log, firstPartition()), bus.Start{}, 3)
 	log := i.Log
@@ -130,7 +139,7 @@ func (c *tally) Done(n int, err error) {
 }
 
 func crashUnderWriter(t *testing.T, d Driver) {
-	i := open(t, d)
+	i := openMortal(t, d)
 	var log reopened
 	log.log.Store(&i.Log)
 	w := bus.NewWriter(within(t), &log, bus.WriterConfig{RetryMax: 50 * time.Millisecond})

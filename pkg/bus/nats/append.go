@@ -80,6 +80,7 @@ func (l *Log) appendFrame(ctx context.Context, p *partition, frame []byte) error
 	if !repeated {
 		msgID = l.id + "." + strconv.FormatUint(l.sent.Add(1), 36)
 	}
+	until := l.cfg.Now().Add(l.cfg.DedupeWindow) // the server counts from when it has it
 	err := l.publish(ctx, p, frame, msgID)
 	if errors.Is(err, bus.ErrFull) && l.cfg.Trim && l.trimForRoom(ctx, p) {
 		err = l.publish(ctx, p, frame, msgID)
@@ -94,7 +95,7 @@ func (l *Log) appendFrame(ctx context.Context, p *partition, frame []byte) error
 	default:
 		l.metrics.failed()
 		if !repeated {
-			p.remember(frame, msgID, l.cfg.Now().Add(l.cfg.DedupeWindow))
+			p.remember(frame, msgID, until)
 		}
 	}
 	return err

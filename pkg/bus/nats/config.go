@@ -23,10 +23,11 @@ const (
 	defaultRecordBytesMax = 512 << 10
 	defaultDedupeWindow   = 30 * time.Second
 	defaultLease          = 6 * time.Second
+	defaultLeaseCluster   = 15 * time.Second // a cluster takes up to nine seconds to elect a leader, while which nobody can renew
 	defaultPrefix         = "MR"
 	messageOverheadBytes  = 1 << 10 // what a message has beside its frame: subject and headers
 	readBufferBytes       = 4 << 20 // what a reader has asked for ahead of its use
-	readFramesMax         = 1024    // likewise; the client holds a place for each, 8 MB a reader without this limit
+	pingEvery             = 3 * time.Second
 	publishTimeout        = 10 * time.Second
 	requestTimeout        = 10 * time.Second
 )
@@ -51,12 +52,16 @@ type Config struct {
 	Topics     []string            // beyond bus.Topics
 	Readers    map[string][]string // groups by topic, which hold the topic's records before they have ever joined
 	Retention  Retention
-	Replicas   int // of every stream; 0 means 1
+	// Replicas is how many nodes of a cluster have every stream; 0 means 1, of which Open warns in a cluster. What has more keeps
+	// them.
+	Replicas int
 
 	FrameBytesMax  int           // 0 means 512 KiB; at most the server's max_payload less 1 KiB
 	RecordBytesMax int           // larger values are ErrTooLarge; 0 means FrameBytesMax
 	DedupeWindow   time.Duration // within which a repeated append is dropped by the server; 0 means 30 s
-	Lease          time.Duration // how long after a member's death another one takes over; 0 means 6 s
+	// Lease is how long after a process's death others take over what it owned. 0 means 6 s, and 15 s with several replicas, which
+	// take up to 9 s to elect a leader.
+	Lease time.Duration
 
 	// Trim makes this process purge what is read, every 30 s. One process of a deployment is enough; several do no harm.
 	Trim bool
@@ -79,6 +84,9 @@ func (c Config) withDefaults() Config {
 	c.FrameBytesMax = orDefault(c.FrameBytesMax, defaultFrameBytesMax)
 	c.RecordBytesMax = orDefault(c.RecordBytesMax, min(c.FrameBytesMax, defaultRecordBytesMax))
 	c.DedupeWindow = orDefault(c.DedupeWindow, defaultDedupeWindow)
+	if c.Replicas > 1 {
+		c.Lease = orDefault(c.Lease, defaultLeaseCluster)
+	}
 	c.Lease = orDefault(c.Lease, defaultLease)
 	if c.Prefix == "" {
 		c.Prefix = defaultPrefix

@@ -50,17 +50,17 @@ func (l *Log) subscribe(ctx context.Context, group string, topics []string, own 
 func (l *Log) serve(ctx context.Context, group string, topics []string, own ownFunc) (first error, ended bool) { //nolint:revive // the error is of the past
 	r := l.enter() //nolint:contextcheck // it is shared by all members
 	defer l.leave()
-	joined := l.cfg.Now().UnixNano()
 	for ctx.Err() == nil {
 		held, err := r.lease(ctx)
 		if held == nil {
 			return errors.Join(first, err), false
 		}
 		m := &member{
-			log: l, roster: r, lease: held, group: keyToken(group), joined: joined, own: own,
-			id:    held.id + "." + strconv.FormatUint(l.sent.Add(1), 36),
-			share: func(number int) bus.Share { return l.share(number, group, topics) },
-			wake:  make(chan struct{}, 1), held: map[int]*holding{}, released: map[int]uint64{},
+			log: l, roster: r, lease: held, group: keyToken(group), own: own,
+			joined: l.cfg.Now().UnixNano(), // anew with each lease: who comes back is the youngest, and takes nothing from its heirs
+			id:     held.id + "." + strconv.FormatUint(l.sent.Add(1), 36),
+			share:  func(number int) bus.Share { return l.share(number, group, topics) },
+			wake:   make(chan struct{}, 1), held: map[int]*holding{}, released: map[int]uint64{},
 		}
 		m.serve(ctx)
 		held.using.Done()

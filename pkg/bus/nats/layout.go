@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
@@ -17,11 +18,46 @@ import (
 const (
 	partitionsKey   = "millrace-partitions" // in the metadata of every stream
 	layoutAtOnce    = 8                     // requests under way while streams are looked up or created
+	layoutMax       = 30 * time.Second      // for which a server is asked that is not ready
 	groupsBytesMax  = 16 << 20
 	positionsBucket = "_positions"
 	groupsBucket    = "_groups"
 	keyValuePrefix  = "KV_" // of the stream of a bucket
 )
+
+// layOutInTime is layOut, for startMax while a cluster that is starting itself cannot do it yet.
+func (l *Log) layOutInTime(ctx context.Context) error {
+	deadline := l.cfg.Now().Add(layoutMax)
+	for told := false; ; {
+		bounded, cause, cancel := l.bounded(ctx, requestTimeout)
+		err := errors.Join(l.layOut(bounded), cause())
+		cancel()
+		if err == nil || ctx.Err() != nil || !notYet(err) || l.cfg.Now().After(deadline) {
+			return err
+		}
+		if !told {
+			told = true
+			l.cfg.Log.Warn("the NATS server is not ready yet; trying on", "error", err)
+		}
+		if !pause(ctx, acquireEvery) {
+			return err
+		}
+	}
+}
+
+// notYet reports whether a server says, or fails to say, what one says that has no leader or too few peers at the moment.
+func notYet(err error) bool {
+	const codeNoSuitablePeers, codePeerNotMember, codeNotAvailable, codeNoLeader = 10005, 10006, 10008, 10009
+	var api *jetstream.APIError
+	if errors.As(err, &api) {
+		switch api.ErrorCode {
+		case codeNoSuitablePeers, codePeerNotMember, codeNotAvailable, codeNoLeader:
+			return true
+		}
+		return false
+	}
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, errDisconnected)
+}
 
 // layOut creates what is missing, and brings limits up to what Config says.
 func (l *Log) layOut(ctx context.Context) error {

@@ -82,6 +82,9 @@ func (l *Log) open(ctx context.Context) error {
 	if l.conn == nil {
 		conn, err := nats.Connect(l.cfg.URL, append([]nats.Option{
 			nats.Name("millrace"), nats.MaxReconnects(-1), nats.ReconnectWait(100 * time.Millisecond), nats.ReconnectJitter(50*time.Millisecond, 100*time.Millisecond),
+			nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(2), // so that a node that hangs is left within seconds, not minutes
+			nats.IgnoreAuthErrorAbort(), // credentials may be renewed on either side; by default the second refusal is the last
+			nats.ErrorHandler(l.noted), nats.DisconnectErrHandler(l.noteDisconnect),
 			nats.ReconnectBufSize(-1), // what is sent while disconnected fails at once, and is sent again by who knows whether it still matters
 		}, l.cfg.Options...)...)
 		if err != nil {
@@ -101,13 +104,31 @@ func (l *Log) open(ctx context.Context) error {
 		return err
 	}
 	l.js = js
-	if err := l.layOut(ctx); err != nil {
+	if err := l.layOutInTime(ctx); err != nil {
 		return err
+	}
+	if l.conn.ConnectedClusterName() != "" && l.cfg.Replicas == 1 {
+		l.cfg.Log.Warn("the server is one of a cluster, but each partition is on one node only: set replicas to 3, or its death takes it away", "server", l.where())
 	}
 	if l.cfg.Trim {
 		l.running.Go(l.trimNowAndThen)
 	}
 	return nil
+}
+
+// noted logs what the client library would keep to itself, such as a refusal of the server to let it publish.
+func (l *Log) noted(_ *nats.Conn, sub *nats.Subscription, err error) {
+	subject := ""
+	if sub != nil {
+		subject = sub.Subject
+	}
+	l.cfg.Log.Warn("the NATS connection has a fault", "error", err, "subject", subject)
+}
+
+func (l *Log) noteDisconnect(_ *nats.Conn, err error) {
+	if l.life.Err() == nil {
+		l.cfg.Log.Warn("the connection to the NATS server was lost; trying to get it back", "error", err)
+	}
 }
 
 // where names the server without the credentials that a URL may have.

@@ -7,16 +7,19 @@ import (
 	"iter"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/millrace/millrace/pkg/bus"
 )
 
 const (
-	readHeartbeat     = 3 * time.Second // two missed ones break the read
-	readExpiry        = 30 * time.Second
+	readHeartbeat     = 3 * time.Second  // two missed ones break the read
 	consumerInactive  = 30 * time.Second // after which the server drops the consumer of a reader that died
 	consumerDeleteMax = time.Second
+	aheadMax          = 3 * time.Second       // for which a leader is asked again that says that a position is past the end
+	askAgain          = 20 * time.Millisecond // how soon a replica is asked again
+	behindMax         = 50                    // times
 )
 
 var (
@@ -34,7 +37,7 @@ type view struct {
 // ID implements bus.Partition.
 func (v *view) ID() bus.PartitionID { return v.part.id }
 
-// After implements bus.Partition. A batch is a frame. Up to 4 MiB are asked for ahead of their use. Start.Newest is looked up
+// After implements bus.Partition. A batch is a frame. Some 4 to 6 MiB are asked for ahead of their use. Start.Newest is looked up
 // when After is called, not when the iteration begins. Bytes on the partition's subject that are no frame of ours are one
 // record, whose value they are, so that the reader refuses it and it ends in dead letters.
 func (v *view) After(ctx context.Context, start bus.Start) iter.Seq2[bus.Batch, error] {
@@ -68,33 +71,30 @@ func (v *view) read(ctx context.Context, start bus.Start, yield func(bus.Batch) 
 	if err != nil {
 		return err
 	}
-	return l.deliver(ctx, v.part.stream, consumer, readHeartbeat, func(msg jetstream.Msg, meta *jetstream.MsgMetadata) bool {
+	return l.deliver(ctx, v.part.stream, consumer, readHeartbeat, func(msg *nats.Msg, meta *nats.MsgMetadata) bool {
 		if start.Time != 0 && meta.Timestamp.UnixNano() < start.Time {
 			return true // from a replica that had not yet got as far when the consumer was made
 		}
-		batch := v.batch(msg.Data(), meta, start.Position)
+		batch := v.batch(msg.Data, meta, start.Position)
 		return len(batch.Records) == 0 || yield(batch)
 	})
 }
 
 // deliver hands what a consumer gets to yield, one after the other, until yield returns false, ctx ends or reading breaks, and
 // removes the consumer.
-func (l *Log) deliver(ctx context.Context, stream string, consumer jetstream.Consumer, heartbeat time.Duration, yield func(jetstream.Msg, *jetstream.MsgMetadata) bool) error {
-	defer l.deleteConsumer(ctx, stream, consumer.CachedInfo().Name)
+func (l *Log) deliver(ctx context.Context, stream string, consumer jetstream.Consumer, heartbeat time.Duration, yield func(*nats.Msg, *nats.MsgMetadata) bool) error {
+	name := consumer.CachedInfo().Name
+	defer l.deleteConsumer(ctx, stream, name)
 	link := l.link.current()
-	msgs, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(readFramesMax, readBufferBytes), jetstream.PullExpiry(readExpiry),
-		jetstream.PullHeartbeat(heartbeat), jetstream.WithMessagesErrOnMissingHeartbeat(true))
+	msgs, err := l.pull(stream, name, heartbeat)
 	if err != nil {
 		return err
 	}
-	defer msgs.Stop()
-	defer context.AfterFunc(ctx, msgs.Stop)()
-	defer context.AfterFunc(link, msgs.Stop)() //nolint:contextcheck // the connection ends it, whatever ctx says
-
+	defer msgs.stop()
 	for delivered := uint64(1); ; delivered++ {
-		msg, err := msgs.Next()
+		msg, err := msgs.next(ctx, link) //nolint:contextcheck // two contexts, and either may end it
 		if err != nil {
-			return errors.Join(context.Cause(link), err) //nolint:contextcheck // only why it ended
+			return err
 		}
 		meta, err := msg.Metadata()
 		if err != nil {
@@ -122,12 +122,8 @@ func (v *view) consumer(ctx context.Context, start bus.Start) (jetstream.Consume
 		from := time.Unix(0, start.Time)
 		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &from
 	case start.Position.Seq > 0:
-		end, err := v.lastSequence(bounded)
-		if err != nil {
+		if err := v.notAhead(bounded, start.Position); err != nil {
 			return nil, errors.Join(cause(), err)
-		}
-		if start.Position.Seq > end {
-			return nil, fmt.Errorf("after %s, but the end is %d: %w", start.Position, end, bus.ErrAhead)
 		}
 		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, start.Position.Seq // perhaps there is more in its frame
 	}
@@ -138,6 +134,21 @@ func (v *view) consumer(ctx context.Context, start bus.Start) (jetstream.Consume
 	return consumer, nil
 }
 
+// notAhead returns ErrAhead where the position is past the end. A replica that has just become the stream's leader may not know
+// its end for a moment, so with several it is asked again.
+func (v *view) notAhead(ctx context.Context, at bus.Position) error {
+	for began := v.log.cfg.Now(); ; {
+		end, err := v.lastSequence(ctx)
+		if err != nil || at.Seq <= end {
+			return err
+		}
+		alone := v.log.cfg.Replicas == 1
+		if alone || v.log.cfg.Now().Sub(began) > aheadMax || !pause(ctx, askAgain) {
+			return fmt.Errorf("after %s, but the end is %d: %w", at, end, bus.ErrAhead)
+		}
+	}
+}
+
 // deleteConsumer spares the server a consumer that nobody reads. It drops a forgotten one by itself.
 func (l *Log) deleteConsumer(ctx context.Context, stream, name string) {
 	bounded, _, cancel := l.bounded(context.WithoutCancel(ctx), consumerDeleteMax)
@@ -146,7 +157,7 @@ func (l *Log) deleteConsumer(ctx context.Context, stream, name string) {
 }
 
 // batch returns the records of a message that are after the position.
-func (v *view) batch(frame []byte, meta *jetstream.MsgMetadata, after bus.Position) bus.Batch {
+func (v *view) batch(frame []byte, meta *nats.MsgMetadata, after bus.Position) bus.Batch {
 	recs, err := ParseFrame(nil, frame)
 	if err != nil {
 		v.log.cfg.Log.Warn("a message on the log is not ours; it is passed on as one record", "partition", v.part.id.String(),
@@ -194,6 +205,12 @@ func (v *view) end(ctx context.Context) (bus.Position, error) {
 		return known.at, nil
 	}
 	msg, err := stream.GetMsg(bounded, seq)
+	for range behindMax { // any replica answers, also one that is behind
+		if !errors.Is(err, jetstream.ErrMsgNotFound) || info.State.FirstSeq > seq || v.log.cfg.Replicas == 1 || !pause(bounded, askAgain) {
+			break
+		}
+		msg, err = stream.GetMsg(bounded, seq)
+	}
 	if errors.Is(err, jetstream.ErrMsgNotFound) { // purged: only that it is past everything counts
 		return last.at, nil
 	}

@@ -19,9 +19,9 @@ const (
 	sharePrefix  = "share."  // share.<group>.<number>: the member that owns it
 	leavingValue = "leaving" // of a member that wants no share any more but may still hold some
 
-	staleLeases  = 10                     // lifetimes, after which what is over may be forgotten
-	tidyMax      = 64                     // keys
-	heartbeatMin = 500 * time.Millisecond // the least that the client takes
+	staleLeases  = 10 // lifetimes, after which what is over may be forgotten
+	tidyMax      = 64 // keys
+	heartbeatMin = 100 * time.Millisecond
 )
 
 // roster is what this process knows of the members of all groups and of who owns which share. It follows the bucket of groups; what it
@@ -445,8 +445,8 @@ func (r *roster) read(ctx context.Context) error {
 		r.adopt(ctx, fresh)
 	}
 	prefix := "$KV." + l.cfg.Prefix + groupsBucket + "."
-	return l.deliver(ctx, stream, consumer, max(l.cfg.Lease/4, heartbeatMin), func(msg jetstream.Msg, meta *jetstream.MsgMetadata) bool {
-		key, value := strings.TrimPrefix(msg.Subject(), prefix), string(msg.Data())
+	return l.deliver(ctx, stream, consumer, max(l.cfg.Lease/4, heartbeatMin), func(msg *nats.Msg, meta *nats.MsgMetadata) bool {
+		key, value := strings.TrimPrefix(msg.Subject, prefix), string(msg.Data)
 		age := info.TimeStamp.Sub(meta.Timestamp)
 		if fresh.loaded { // and what it knows is r's by now
 			r.mu.Lock()
