@@ -79,7 +79,7 @@ func on(e *enginetest.Engine, replicas int, lease time.Duration, crash func(t *t
 		cfg := nats.Config{
 			URL: e.URL, Options: options(e), Prefix: prefix(t, e), Partitions: o.Partitions, Replicas: replicas,
 			RecordBytesMax: o.RecordBytesMax, FrameBytesMax: 2 * o.RecordBytesMax, Lease: lease, Trim: true,
-			Retention: nats.Retention{BytesMax: 256 << 20}, // the server sets aside what a stream may take
+			Retention: nats.Retention{BytesMax: 64 << 20}, // the server sets aside what a stream may take
 		}
 		if o.BytesMax > 0 {
 			cfg.Retention.BytesMax = o.BytesMax * int64(o.Partitions)

@@ -72,7 +72,7 @@ func (f *traffic) fault(format string, args ...any) {
 }
 
 func (f *traffic) write(ctx context.Context, p int) {
-	tick := time.NewTicker(time.Millisecond)
+	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for n := uint64(1); ; n++ {
 		value := fmt.Append(nil, n)
@@ -171,7 +171,7 @@ func clusterConfig(t *testing.T, e *enginetest.Engine) nats.Config {
 	t.Helper()
 	return nats.Config{
 		URL: e.URL, Options: options(e), Prefix: prefix(t, e), Partitions: trafficPartitions, Replicas: 3,
-		Retention: nats.Retention{BytesMax: 256 << 20},
+		Retention: nats.Retention{BytesMax: 64 << 20},
 	}
 }
 

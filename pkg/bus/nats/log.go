@@ -88,7 +88,7 @@ func (l *Log) open(ctx context.Context) error {
 			nats.ReconnectBufSize(-1), // what is sent while disconnected fails at once, and is sent again by who knows whether it still matters
 		}, l.cfg.Options...)...)
 		if err != nil {
-			return err
+			return explain(err)
 		}
 		l.conn = conn
 	}
