@@ -40,13 +40,25 @@ type Config struct {
 
 // ClickHouseConfig is the section "clickhouse".
 type ClickHouseConfig struct {
-	URL        string            `yaml:"url" doc:"clickhouse://user@host:9000/database for the native protocol, http:// or https:// with port 8123 for HTTP; several hosts separated by commas."`
-	Password   config.Secret     `yaml:"password" doc:"Password of the user."`
-	TLS        connect.ClientTLS `yaml:"tls" doc:"TLS towards the server."`
-	Cluster    string            `yaml:"cluster" doc:"Name of the cluster whose replicas keep the tables (ON CLUSTER, Replicated engines); empty means one server."`
-	HistoryFor time.Duration     `yaml:"history_for" doc:"How long device_messages keeps a row, by event time; 0 means for ever."`
-	LogsFor    time.Duration     `yaml:"logs_for" doc:"How long logs are kept, by event time; 0 means for ever."`
-	LettersFor time.Duration     `yaml:"dead_letters_for" doc:"How long dead letters are kept; 0 means for ever."`
+	URL           string                  `yaml:"url" doc:"clickhouse://user@host:9000/database for the native protocol, http://user@host:8123/database or https:// for HTTP; several hosts separated by commas, of which the first that answers is used."`
+	Password      config.Secret           `yaml:"password" doc:"Password of the user."`
+	TLS           connect.ClientTLS       `yaml:"tls" doc:"TLS towards the server."`
+	Cluster       string                  `yaml:"cluster" doc:"Cluster of the servers' configuration on which millrace migrate works (ON CLUSTER, Replicated engines); empty means one server."`
+	Replicated    bool                    `yaml:"replicated" doc:"Replicated engines without ON CLUSTER: for a database whose engine is Replicated."`
+	Compression   string                  `yaml:"compression" doc:"Of what is sent: lz4, zstd or none."`
+	HistoryFor    time.Duration           `yaml:"history_for" doc:"How long device_messages keeps a row, by event time; 0 means for ever. millrace migrate puts it into the tables."`
+	LogsFor       time.Duration           `yaml:"logs_for" doc:"How long logs are kept; 0 means for ever."`
+	LettersFor    time.Duration           `yaml:"dead_letters_for" doc:"How long dead letters are kept; 0 means for ever."`
+	AggregatesFor time.Duration           `yaml:"aggregates_for" doc:"How long aggregates are kept, by window start; 0 means for ever."`
+	Archive       ClickHouseArchiveConfig `yaml:"archive" doc:"The archive on object storage, as ClickHouse itself reaches it, for the views archive and history."`
+}
+
+// ClickHouseArchiveConfig is how ClickHouse reads the archive on object storage.
+type ClickHouseArchiveConfig struct {
+	URL        string        `yaml:"url" doc:"URL of the files as the function s3 takes it, such as https://s3.example.com/bucket/prefix/dt=*/hour=*/*.parquet; empty means that the view archive is empty."`
+	AccessKey  string        `yaml:"access_key" doc:"Access key; it stands in the view. Empty means that the server has access by itself."`
+	SecretKey  config.Secret `yaml:"secret_key" doc:"Secret key; it stands in the view."`
+	Collection string        `yaml:"collection" doc:"Named collection of the server that has the credentials, in place of the keys."`
 }
 
 // ElasticsearchConfig is the section "elasticsearch".
@@ -89,7 +101,7 @@ func DefaultConfig() Config {
 
 // DefaultClickHouse returns the section's defaults.
 func DefaultClickHouse() ClickHouseConfig {
-	return ClickHouseConfig{HistoryFor: 90 * day, LogsFor: 30 * day, LettersFor: 30 * day}
+	return ClickHouseConfig{Compression: "lz4", HistoryFor: 90 * day, LogsFor: 30 * day, LettersFor: 30 * day}
 }
 
 // DefaultElasticsearch returns the section's defaults.
@@ -137,8 +149,16 @@ func (t Tables) Uses(engine string) bool {
 
 // Validate reports every fault by its key. An empty URL is none: what needs the engine says so.
 func (c ClickHouseConfig) Validate() error {
-	return errors.Join(checkURL(c.URL, "clickhouse", "http", "https"), checkTLS(c.TLS),
-		checkKept(c.HistoryFor, c.LogsFor, c.LettersFor))
+	errs := []error{
+		checkURL(c.URL, "clickhouse", "http", "https"), checkTLS(c.TLS), checkKept(c.HistoryFor, c.LogsFor, c.LettersFor),
+	}
+	if c.AggregatesFor < 0 {
+		errs = append(errs, fmt.Errorf("aggregates_for: %v, want 0s or more", c.AggregatesFor))
+	}
+	if !slices.Contains([]string{"lz4", "zstd", "none"}, c.Compression) {
+		errs = append(errs, fmt.Errorf("compression: %q, want lz4, zstd or none", c.Compression))
+	}
+	return errors.Join(errs...)
 }
 
 // Validate reports every fault by its key.
