@@ -32,7 +32,7 @@ func (a *Archive) Maintain(ctx context.Context) error {
 	var errs []error
 	for _, c := range chains {
 		a.publishLeft(ctx, c)
-		errs = append(errs, a.removeOrphans(ctx, c))
+		errs = append(errs, a.removeOrphans(ctx, c), a.endUploads(ctx, c))
 	}
 	return errors.Join(append(errs, a.expire(ctx))...)
 }
@@ -47,15 +47,6 @@ func (a *Archive) removeOrphans(ctx context.Context, c *chain) error {
 		}
 		if o.Modified.Before(before) {
 			old = append(old, o.Key)
-		}
-	}
-	if b, ok := a.cfg.Bucket.(bounded).Bucket.(Aborter); ok {
-		ended, err := b.AbortUploads(ctx, stagedDir(c.worker), before)
-		if err != nil {
-			return fmt.Errorf("end uploads that nobody goes on with: %w", err)
-		}
-		if ended > 0 {
-			a.cfg.Log.Info("archive: ended uploads that nobody goes on with", "worker", c.worker, "uploads", ended)
 		}
 	}
 	if len(old) == 0 {
@@ -81,6 +72,24 @@ func (a *Archive) removeOrphans(ctx context.Context, c *chain) error {
 	}
 	if removed > 0 {
 		a.cfg.Log.Info("archive: removed files that were never committed", "worker", c.worker, "files", removed)
+	}
+	return nil
+}
+
+// endUploads ends multi-part uploads that nobody goes on with.
+func (a *Archive) endUploads(ctx context.Context, c *chain) error {
+	b, ok := a.cfg.Bucket.(bounded).Bucket.(Aborter)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, dataTimeout)
+	defer cancel()
+	ended, err := b.AbortUploads(ctx, stagedDir(c.worker), a.cfg.Now().Add(-orphanAge))
+	if err != nil {
+		return fmt.Errorf("end uploads that nobody goes on with: %w", err)
+	}
+	if ended > 0 {
+		a.cfg.Log.Info("archive: ended uploads that nobody goes on with", "worker", c.worker, "uploads", ended)
 	}
 	return nil
 }
