@@ -17,10 +17,11 @@ import (
 )
 
 const (
-	beatsALease = 5
-	beatMax     = 2 * time.Second // how late a member sees that another one came or left
-	joinPause   = 250 * time.Millisecond
-	leaveMax    = 3 * time.Second
+	beatsALease  = 5
+	beatMax      = 2 * time.Second // how late a member sees that another one came or left
+	beatPatience = 3               // the part of a lease within which a beat is answered, or was in vain
+	joinPause    = 250 * time.Millisecond
+	leaveMax     = 3 * time.Second
 )
 
 type ownFunc func(context.Context, bus.Share) error
@@ -112,8 +113,7 @@ func (m *member) run(ctx context.Context) error {
 	life, leave := context.WithCancel(ctx)
 	defer leave()
 	defer context.AfterFunc(m.log.life, leave)() //nolint:contextcheck // Close ends it, whatever ctx says
-	every := min(m.log.cfg.Lease/beatsALease, beatMax)
-	beat := time.NewTicker(every)
+	beat := time.NewTicker(min(m.log.cfg.Lease/beatsALease, beatMax))
 	defer beat.Stop()
 	m.rejoin = true
 	done := life.Done()
@@ -132,7 +132,7 @@ func (m *member) run(ctx context.Context) error {
 		case t := <-m.returned:
 			m.hasReturned(life, leave, t)
 		case <-beat.C:
-			m.beat(context.WithoutCancel(ctx), every) // also while what is in hand is finished
+			m.beat(context.WithoutCancel(ctx)) // also while what is in hand is finished
 		}
 	}
 	m.owns.Wait()
@@ -181,12 +181,12 @@ func (m *member) hasReturned(life context.Context, leave func(), t *term) {
 }
 
 // beat tells the coordinator that the member lives, and hears whether the group is to be dealt anew.
-func (m *member) beat(ctx context.Context, every time.Duration) {
+func (m *member) beat(ctx context.Context) {
 	id, generation := m.standing()
 	if m.out || m.rejoin || id == "" || m.log.fault() != nil {
 		return
 	}
-	ctx, cancel := m.log.bounded(ctx, max(every, time.Second))
+	ctx, cancel := m.log.bounded(ctx, m.log.cfg.Lease/beatPatience)
 	defer cancel()
 	began := m.log.cfg.Now()
 	body, err := m.log.askCoordinator(ctx, m.group, protocol.Heartbeat, heartbeatVersion, heartbeatRequest(m.group, generation, id))

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	kafkago "github.com/segmentio/kafka-go"
 
 	"github.com/millrace/millrace/pkg/bus"
@@ -337,21 +336,9 @@ func TestTrimDeletesWhatIsReadAndOldAndNothingElse(t *testing.T) {
 	trimmed(6)
 	commitAs(t, log, "slow", 7)
 	trimmed(3)
-	if n := testutil.ToFloat64(counterOf(t, registry)); n != 7 {
+	if n := counted(t, registry, "millrace_bus_records_trimmed_total"); n != 7 {
 		t.Errorf("%v records were counted as trimmed", n)
 	}
-}
-
-func counterOf(t *testing.T, registry *prometheus.Registry) prometheus.Collector {
-	t.Helper()
-	c := prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "millrace_bus_records_trimmed_total", Help: "Records that were deleted because every group has read them.",
-	})
-	var already prometheus.AlreadyRegisteredError
-	if err := registry.Register(c); !errors.As(err, &already) {
-		t.Fatalf("the counter was not registered: %v", err)
-	}
-	return already.ExistingCollector
 }
 
 // commitAs commits offset as the progress of group.

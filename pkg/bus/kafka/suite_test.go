@@ -189,7 +189,10 @@ func openLog(t testing.TB, cfg kafka.Config) *kafka.Log {
 
 func withTestDefaults(t testing.TB, cfg kafka.Config) kafka.Config {
 	t.Helper()
-	cfg.Now, cfg.CreateTopics, cfg.Lease = time.Now, true, 6*time.Second
+	cfg.Now, cfg.CreateTopics = time.Now, true
+	if cfg.Lease == 0 {
+		cfg.Lease = 6 * time.Second
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
@@ -205,7 +208,7 @@ func suiteConfig(t *testing.T, e *enginetest.Engine, o bustest.Options) kafka.Co
 	return cfg
 }
 
-// TestContract crashes the process that holds the log, of which nothing is left but what Kafka has.
+// TestContract crashes the process that holds the log, of which nothing is left but what Kafka has. Brokers are killed by TestKill….
 func TestContract(t *testing.T) {
 	e := enginetest.Need(t, "kafka")
 	bustest.Run(t, bustest.Driver{Open: func(t *testing.T, o bustest.Options) bustest.Instance {
@@ -232,30 +235,6 @@ func TestContract(t *testing.T) {
 				c, hung := cfg, &network{}
 				c.Dial = hung.dial
 				return openLog(t, c), hung.hold
-			},
-		}
-	}})
-}
-
-// TestKillContract kills brokers, one after the other, and starts each again on its data.
-func TestKillContract(t *testing.T) {
-	e := enginetest.Need(t, "kafka")
-	bustest.Run(t, bustest.Driver{Open: func(t *testing.T, o bustest.Options) bustest.Instance {
-		t.Helper()
-		cfg, node := suiteConfig(t, e, o), 0
-		again := func(t *testing.T) bus.Log {
-			t.Helper()
-			return openLog(t, cfg)
-		}
-		return bustest.Instance{
-			Log:   openLog(t, cfg),
-			Again: again,
-			Crash: func(t *testing.T) bus.Log {
-				t.Helper()
-				node = node%e.Nodes() + 1
-				e.Kill(t, node)
-				e.Start(t, node)
-				return again(t)
 			},
 		}
 	}})
