@@ -42,6 +42,7 @@ type plant struct {
 	keep    keepers
 	feed    *feed.Hub
 
+	still   bool           // nothing is written, so the stores stay as they are
 	closers []func() error // in the order of opening
 }
 
@@ -148,13 +149,17 @@ func (p *plant) openEmbedded(ctx context.Context) error {
 	if !p.embeds() {
 		return nil
 	}
-	var err error
-	p.history, err = parquet.Open(ctx, parquet.Config{
+	history := parquet.Config{
 		Dir: p.cfg.archive(), Manifest: filepath.Join(p.cfg.Data, "manifest.json"),
 		SegmentAge: p.cfg.History.SegmentAge, MemoryBytes: int64(p.cfg.History.Memory), Retention: p.cfg.History.Retention,
 		MergeDelay: p.cfg.History.MergeDelay, DiskWarn: p.cfg.History.DiskWarn,
 		Metrics: parquet.NewMetrics(p.metrics), Log: p.log, Now: p.process.Now,
-	})
+	}
+	if p.still {
+		history.MaintainEvery = -1
+	}
+	var err error
+	p.history, err = parquet.Open(ctx, history)
 	if err != nil {
 		return err
 	}

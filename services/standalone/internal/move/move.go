@@ -35,6 +35,9 @@ type Options struct {
 	Now        func() time.Time
 }
 
+// Standing is the Step that says that what is now has moved and is equal: the target's workers may begin.
+const Standing = "standing"
+
 // Step is where the move is.
 type Step struct {
 	What        string // such as "device_messages", or "compare device_messages"
@@ -83,7 +86,7 @@ func Run(ctx context.Context, from *Source, to Target, o Options) (Result, error
 			if err := m.save(o.Marker); err != nil {
 				return result, err
 			}
-			r.tell(Step{What: "standing", Ended: true})
+			r.tell(Step{What: Standing, Ended: true})
 		}
 	}
 	return result, nil
@@ -162,11 +165,10 @@ type runner struct {
 	o      Options
 	log    *slog.Logger
 
-	step    Step
-	since   time.Time // when the step began
-	from    uint64    // where it began
-	told    time.Time
-	silence bool
+	step  Step
+	since time.Time // when the step began
+	from  uint64    // where it began
+	told  time.Time
 }
 
 // tellEvery is how often a step that goes on is told.

@@ -352,7 +352,7 @@ func TestWorkersMayRunOnceWhatIsNowHasMoved(t *testing.T) {
 	to.Logs = killing[store.MessageRow]{to.Logs, &killer{at: 1, kill: func() {}}} // fails once
 	o := options(t, from)
 	o.Tell = func(s Step) {
-		if s.What != "standing" {
+		if s.What != Standing {
 			return
 		}
 		own := messages(10)
