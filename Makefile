@@ -48,15 +48,16 @@ engines-down: $(ENGINES) ## end them, and remove what they kept
 test-engines: $(ENGINES) ## the drivers' tests on the real engines; starts and ends these unless they run
 	$(ENGINES) --dir $(ENGINES_DIR) with $(MAKE) --no-print-directory engine-tests
 
-# Every package whose tests ask for an engine. Those that kill one have the engines for themselves.
+# Every package whose tests ask for an engine. Those that kill one have the engines for themselves. One fault hides no other.
 engine-tests:
 	@set -eo pipefail; : "$${MILLRACE_ENGINES:?make test-engines sets it}"; \
 	list() { go list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}}' work | \
 	  awk -v own="$$1" '/pkg\/enginetest/ && ($$1 ~ /test\/e2e/) == own {print $$1}' | sort -u; }; \
-	drivers="$$(list 0)"; e2e="$$(list 1)"; set -x; \
-	go test -count=1 -p 2 -timeout 20m -skip '^TestKill' $$drivers; \
-	go test -count=1 -p 1 -timeout 20m -run '^TestKill' $$drivers; \
-	[ -z "$$e2e" ] || go test -count=1 -timeout 25m -run '^TestEngines' $$e2e
+	drivers="$$(list 0)"; e2e="$$(list 1)"; failed=0; set -x; \
+	go test -count=1 -p 2 -timeout 20m -skip '^TestKill' $$drivers || failed=1; \
+	go test -count=1 -p 1 -timeout 20m -run '^TestKill' $$drivers || failed=1; \
+	[ -z "$$e2e" ] || go test -count=1 -timeout 25m -run '^TestEngines' $$e2e || failed=1; \
+	exit $$failed
 
 race: ## every package's tests under the race detector
 	go test -race -shuffle=on -short -timeout 20m $(addsuffix /...,$(filter-out ./test/e2e,$(MODULES)))
