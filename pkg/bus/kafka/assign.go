@@ -121,7 +121,7 @@ func parseClaim(member string, b []byte) (claimant, error) {
 		if !ok || share > 1<<20 {
 			return claimant{member: member}, errClaim
 		}
-		c.shares = append(c.shares, int(share)) //nolint:gosec // bounded above
+		c.shares = append(c.shares, int(share))
 	}
 	return c, nil
 }

@@ -36,7 +36,7 @@ func TestDeal(t *testing.T) {
 
 // Whoever comes and goes, no share ever has two owners, and after two deals without change all are dealt out evenly.
 func TestDealsSettleAndNeverGiveAShareTwice(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a test's cases
+	random := rand.New(rand.NewPCG(1, 2))
 	for range 300 {
 		shares := 1 + random.IntN(20)
 		owned := map[string][]int{"m0": nil}

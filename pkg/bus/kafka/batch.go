@@ -53,7 +53,7 @@ type identity struct {
 
 // following returns the identity of what comes after n records.
 func (i identity) following(n int) identity {
-	i.sequence = int32((int64(i.sequence) + int64(n)) & 0x7fffffff) //nolint:gosec // it wraps to 0 after 2^31-1
+	i.sequence = int32((int64(i.sequence) + int64(n)) & 0x7fffffff) // it wraps to 0
 	return i
 }
 
@@ -85,7 +85,7 @@ func appendRecords(dst []byte, recs []bus.Record) []byte {
 		}
 		dst = append(dst, 1<<1, byte(len(originHeader))<<1)
 		dst = append(dst, originHeader...)
-		dst = append(dst, byte(len(header))<<1)
+		dst = append(dst, byte(len(header))<<1) //nolint:gosec // at most originBytesMax
 		dst = append(dst, header...)
 	}
 	return dst
@@ -196,7 +196,7 @@ func endOf(batches []byte, offset int64) (int64, error) {
 }
 
 func (b *batchReader) records(dst []bus.Record, batch []byte, base int64, attributes uint16) ([]bus.Record, error) {
-	plain, err := b.packer.unpack(batch[batchHeader:], int16(attributes&attributeCodec)) //nolint:gosec // three bits
+	plain, err := b.packer.unpack(batch[batchHeader:], int16(attributes&attributeCodec))
 	if err != nil {
 		return dst, err
 	}
@@ -301,5 +301,5 @@ func parseOrigin(b []byte) (bus.Origin, bool) {
 	if n != len(b) || n <= 0 || index > max32 {
 		return bus.Origin{}, false
 	}
-	return bus.Origin{Partition: int32(uint32(partition)), Position: bus.Position{Seq: seq, Index: uint32(index)}}, true
+	return bus.Origin{Partition: int32(uint32(partition)), Position: bus.Position{Seq: seq, Index: uint32(index)}}, true //nolint:gosec // bits
 }

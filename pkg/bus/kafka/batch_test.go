@@ -14,22 +14,22 @@ import (
 	"github.com/millrace/millrace/pkg/bus"
 )
 
-func packerOf(t testing.TB, with Compression) *packer {
-	t.Helper()
+func packerOf(tb testing.TB, with Compression) *packer {
+	tb.Helper()
 	p, err := newPacker(with)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(p.close)
+	tb.Cleanup(p.close)
 	return p
 }
 
 // batchOf makes a batch as Append does.
-func batchOf(t testing.TB, p *packer, recs []bus.Record, at int64, id identity) []byte {
-	t.Helper()
+func batchOf(tb testing.TB, p *packer, recs []bus.Record, at int64, id identity) []byte {
+	tb.Helper()
 	batch, codec, err := p.pack(appendBatchHeader(nil, len(recs), at, id), appendRecords(nil, recs))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	sealBatch(batch, codec)
 	return batch
@@ -53,7 +53,7 @@ func TestABatchHasTheBytesOfTheFormat(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want, err := os.ReadFile(file) //nolint:gosec // the test's own
+	want, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -144,7 +144,7 @@ func (p *packer) unpack(packed []byte, code int16) ([]byte, error) {
 	case codeSnappy:
 		return unpackSnappy(packed)
 	}
-	codec := compress.Compression(code).Codec()
+	codec := compress.Compression(code).Codec() //nolint:gosec // three bits
 	if codec == nil {
 		return nil, fmt.Errorf("%w: unknown compression %d", errPacked, code)
 	}
@@ -165,7 +165,7 @@ func unpackSnappy(packed []byte) ([]byte, error) {
 	}
 	var plain []byte
 	for rest := packed[len(snappyHeader):]; len(rest) > 0; {
-		if len(rest) < 4 || uint64(binary.BigEndian.Uint32(rest)) > uint64(len(rest)-4) {
+		if len(rest) < 4 || int64(binary.BigEndian.Uint32(rest)) > int64(len(rest)-4) {
 			return nil, fmt.Errorf("%w: snappy: a block is cut short", errPacked)
 		}
 		n := int(binary.BigEndian.Uint32(rest))

@@ -49,7 +49,7 @@ func (l *Log) subscribe(ctx context.Context, group string, topics []string, own 
 		}
 	}
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // it ended before it began
 	}
 	m := &member{
 		log: l, group: l.cfg.Prefix + group, topics: topics, own: own,
@@ -59,7 +59,7 @@ func (l *Log) subscribe(ctx context.Context, group string, topics []string, own 
 		return err
 	}
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // a clean end
 	}
 	return l.fault()
 }

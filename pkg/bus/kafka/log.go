@@ -61,7 +61,7 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 	for _, topic := range l.topics {
 		for n := range cfg.Partitions {
 			id := bus.PartitionID{Topic: topic, Number: n}
-			l.parts[id] = &partition{id: id, topic: cfg.Prefix + topic, number: int32(n), turn: make(chan struct{}, 1)} //nolint:gosec // at most 1024
+			l.parts[id] = &partition{id: id, topic: cfg.Prefix + topic, number: int32(n), turn: make(chan struct{}, 1)}
 		}
 	}
 	if err := l.open(ctx); err != nil {
@@ -75,7 +75,7 @@ func (l *Log) open(ctx context.Context) error {
 	if l.packer, err = newPacker(l.cfg.Compression); err != nil {
 		return err
 	}
-	if err := l.connect(); err != nil { //nolint:contextcheck // ctx limits the opening only
+	if err := l.connect(); err != nil {
 		return err
 	}
 	if err := l.layOut(ctx); err != nil {

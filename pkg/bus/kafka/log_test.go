@@ -25,10 +25,10 @@ const patience = 2 * time.Minute
 
 func ingested(n int) bus.PartitionID { return bus.PartitionID{Topic: bus.Ingested, Number: n} }
 
-func within(t testing.TB) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	t.Cleanup(cancel)
+func within(tb testing.TB) context.Context {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), patience)
+	tb.Cleanup(cancel)
 	return ctx
 }
 
@@ -41,23 +41,23 @@ func records(values ...string) []bus.Record {
 }
 
 // readAll returns the values from the first record to the end.
-func readAll(t testing.TB, log bus.Log, id bus.PartitionID) []string {
-	t.Helper()
-	p, err := log.Partition(within(t), id)
+func readAll(tb testing.TB, log bus.Log, id bus.PartitionID) []string {
+	tb.Helper()
+	p, err := log.Partition(within(tb), id)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	end, err := p.End(within(t))
+	end, err := p.End(within(tb))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var got []string
 	if end.IsZero() {
 		return nil
 	}
-	for batch, err := range p.After(within(t), bus.Start{}) {
+	for batch, err := range p.After(within(tb), bus.Start{}) {
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		for _, r := range batch.Records {
 			got = append(got, string(r.Value))
@@ -107,15 +107,15 @@ func TestAnAppendWhoseAnswerWasLostIsThereOnceWhenItIsSentAgain(t *testing.T) {
 	}
 }
 
-func appendUntilDone(t testing.TB, log bus.Appender, recs []bus.Record) {
-	t.Helper()
-	for ctx := within(t); ; {
+func appendUntilDone(tb testing.TB, log bus.Appender, recs []bus.Record) {
+	tb.Helper()
+	for ctx := within(tb); ; {
 		err := log.Append(ctx, ingested(0), recs)
 		if err == nil {
 			return
 		}
 		if ctx.Err() != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 }
@@ -269,12 +269,11 @@ func TestOpenWarnsOfTopicsThatMayLoseRecords(t *testing.T) {
 	transport := &kafkago.Transport{}
 	defer transport.CloseIdleConnections()
 	client := &kafkago.Client{Addr: kafkago.TCP(addresses(e.URL)...), Transport: transport}
-	res, err := client.CreateTopics(within(t), &kafkago.CreateTopicsRequest{Topics: []kafkago.TopicConfig{{
-		Topic: cfg.Prefix + bus.Ingested, NumPartitions: 1, ReplicationFactor: 3, ConfigEntries: []kafkago.ConfigEntry{
-			{ConfigName: "retention.ms", ConfigValue: "3600000"}, {ConfigName: "min.insync.replicas", ConfigValue: "1"},
-			{ConfigName: "unclean.leader.election.enable", ConfigValue: "true"},
-		},
-	}}})
+	topic := kafkago.TopicConfig{Topic: cfg.Prefix + bus.Ingested, NumPartitions: 1, ReplicationFactor: 3}
+	for name, value := range map[string]string{"retention.ms": "3600000", "min.insync.replicas": "1", "unclean.leader.election.enable": "true"} {
+		topic.ConfigEntries = append(topic.ConfigEntries, kafkago.ConfigEntry{ConfigName: name, ConfigValue: value})
+	}
+	res, err := client.CreateTopics(within(t), &kafkago.CreateTopicsRequest{Topics: []kafkago.TopicConfig{topic}})
 	if err = errors.Join(err, res.Errors[cfg.Prefix+bus.Ingested]); err != nil {
 		t.Fatal(err)
 	}

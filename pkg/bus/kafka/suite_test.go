@@ -138,23 +138,23 @@ func (w *wire) Close() error {
 }
 
 // prefix returns one of the test's own, whose topics and groups are removed in the end.
-func prefix(t testing.TB, e *enginetest.Engine) string {
-	t.Helper()
-	name := fmt.Sprintf("t%08x.", rand.Uint32()) //nolint:gosec // a name
-	t.Cleanup(func() { remove(t, e, name) })
+func prefix(tb testing.TB, e *enginetest.Engine) string {
+	tb.Helper()
+	name := fmt.Sprintf("t%08x.", rand.Uint32())
+	tb.Cleanup(func() { remove(tb, e, name) })
 	return name
 }
 
-func remove(t testing.TB, e *enginetest.Engine, prefix string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+func remove(tb testing.TB, e *enginetest.Engine, prefix string) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), time.Minute)
 	defer cancel()
 	transport := &kafkago.Transport{}
 	defer transport.CloseIdleConnections()
 	client := &kafkago.Client{Addr: kafkago.TCP(addresses(e.URL)...), Transport: transport}
 	meta, err := client.Metadata(ctx, &kafkago.MetadataRequest{})
 	if err != nil {
-		t.Errorf("list the topics: %v", err)
+		tb.Errorf("list the topics: %v", err)
 		return
 	}
 	var topics []string
@@ -167,34 +167,34 @@ func remove(t testing.TB, e *enginetest.Engine, prefix string) {
 		return
 	}
 	if _, err := client.DeleteTopics(ctx, &kafkago.DeleteTopicsRequest{Topics: topics}); err != nil {
-		t.Errorf("delete the topics: %v", err)
+		tb.Errorf("delete the topics: %v", err)
 	}
 }
 
 func addresses(url string) []string { return strings.Split(strings.TrimPrefix(url, "kafka://"), ",") }
 
-func openLog(t testing.TB, cfg kafka.Config) *kafka.Log {
-	t.Helper()
-	log, err := kafka.Open(t.Context(), withTestDefaults(t, cfg))
+func openLog(tb testing.TB, cfg kafka.Config) *kafka.Log {
+	tb.Helper()
+	log, err := kafka.Open(tb.Context(), withTestDefaults(tb, cfg))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := log.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return log
 }
 
-func withTestDefaults(t testing.TB, cfg kafka.Config) kafka.Config {
-	t.Helper()
+func withTestDefaults(tb testing.TB, cfg kafka.Config) kafka.Config {
+	tb.Helper()
 	cfg.Now, cfg.CreateTopics = time.Now, true
 	if cfg.Lease == 0 {
 		cfg.Lease = 6 * time.Second
 	}
 	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+		cfg.Log = slog.New(slog.NewTextHandler(tb.Output(), nil))
 	}
 	return cfg
 }

@@ -210,7 +210,7 @@ func (l *Log) groups(ctx context.Context) ([]string, error) {
 	}
 	var names []string
 	for _, group := range res.Groups {
-		if strings.HasPrefix(group.GroupID, l.cfg.Prefix) {
+		if name, ours := strings.CutPrefix(group.GroupID, l.cfg.Prefix); ours && !bus.Onlooker(name) {
 			names = append(names, group.GroupID)
 		}
 	}

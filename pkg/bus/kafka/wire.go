@@ -116,7 +116,7 @@ func notEOF(err error) error {
 // beginRequest appends the header of a request, whose length endRequest sets.
 func beginRequest(dst []byte, key protocol.ApiKey, version int16) []byte {
 	dst = append(dst, 0, 0, 0, 0)
-	dst = appendInt16(dst, int16(key)) //nolint:gosec // a small number
+	dst = appendInt16(dst, int16(key))
 	dst = appendInt16(dst, version)
 	dst = appendInt32(dst, correlation)
 	return appendString(dst, clientID)
