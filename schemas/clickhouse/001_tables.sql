@@ -102,7 +102,7 @@ CREATE TABLE IF NOT EXISTS {{.Internal}}.logs{{.OnCluster}} (
     origin_position  Int64 CODEC(Delta, ZSTD(1)),
     INDEX by_event_time event_time TYPE minmax GRANULARITY 1,
     INDEX by_severity severity TYPE set(8) GRANULARITY 1,
-    INDEX by_message lower(message) TYPE ngrambf_v1(4, 16384, 3, 0) GRANULARITY 1
+    INDEX by_message lowerUTF8(message) TYPE ngrambf_v1(4, 16384, 3, 0) GRANULARITY 1
 ) ENGINE = {{engine "ReplacingMergeTree"}}
 PARTITION BY toMonday(event_time)
 PRIMARY KEY (tenant, device_id, event_time)

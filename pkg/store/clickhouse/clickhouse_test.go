@@ -160,7 +160,10 @@ func TestState(t *testing.T) {
 				Crash:       func(t *testing.T) storetest.StateStore { t.Helper(); return wrap(h.open(t)) },
 			}
 		}
-		storetest.State(t, func(t *testing.T) storetest.StateStore { t.Helper(); return wrap(h.empty(t, "device_state", "devices")) })
+		storetest.State(t, func(t *testing.T) storetest.StateStore {
+			t.Helper()
+			return wrap(h.empty(t, "device_state", "devices"))
+		})
 	})
 }
 
@@ -337,7 +340,10 @@ func TestAggregates(t *testing.T) {
 				Crash: func(t *testing.T) storetest.AggregateStore { t.Helper(); return wrap(h.open(t)) },
 			}
 		}
-		storetest.Aggregates(t, func(t *testing.T) storetest.AggregateStore { t.Helper(); return wrap(h.empty(t, "aggregates", "aggregate_states")) })
+		storetest.Aggregates(t, func(t *testing.T) storetest.AggregateStore {
+			t.Helper()
+			return wrap(h.empty(t, "aggregates", "aggregate_states"))
+		})
 	})
 }
 

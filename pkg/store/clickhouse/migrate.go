@@ -297,5 +297,5 @@ func checkVersion(ctx context.Context, cfg Config, conn driver.Conn) error {
 
 // quote returns s as a SQL string literal.
 func quote(s string) string {
-	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`, "\x00", `\0`).Replace(s) + "'"
 }
