@@ -233,7 +233,7 @@ func (db *DB) hasILM(ctx context.Context) (bool, error) {
 }
 
 func (db *DB) limitOf(template string) time.Duration {
-	for _, k := range db.cfg.limits() {
+	for _, k := range db.cfg.daily() {
 		if db.name(k.table) == template {
 			return k.limit
 		}
@@ -241,34 +241,46 @@ func (db *DB) limitOf(template string) time.Duration {
 	return 0
 }
 
+// policyAge returns after how long a policy deletes; "" where it does not, or is not there.
+func (db *DB) policyAge(ctx context.Context, name string) (age string, there bool, err error) {
+	var have map[string]struct {
+		Policy struct {
+			Phases struct {
+				Delete struct {
+					MinAge string `json:"min_age"`
+				} `json:"delete"`
+			} `json:"phases"`
+		} `json:"policy"`
+	}
+	err = db.client.call(ctx, http.MethodGet, "/_ilm/policy/"+name, nil, &have)
+	if err != nil && !answered(err, http.StatusNotFound) {
+		return "", false, fmt.Errorf("read policy %s: %w", name, err)
+	}
+	policy, there := have[name]
+	return policy.Policy.Phases.Delete.MinAge, there, nil
+}
+
 // planPolicies returns the policies that are missing or say something else, and which templates are to name a policy that they do
-// not name yet.
+// not name yet. What is now kept for ever keeps a policy that deletes nothing.
 func (db *DB) planPolicies(ctx context.Context) (changes []Change, managed map[string]bool, err error) {
 	managed = make(map[string]bool)
-	for _, k := range db.cfg.limits() {
+	for _, k := range db.cfg.daily() {
 		name := db.name(k.table)
-		age := fmt.Sprintf("%ds", int64((k.limit + 24*time.Hour).Seconds())) // from the beginning of the index's day
-		var have map[string]struct {
-			Policy struct {
-				Phases struct {
-					Delete struct {
-						MinAge string `json:"min_age"`
-					} `json:"delete"`
-				} `json:"phases"`
-			} `json:"policy"`
+		have, there, err := db.policyAge(ctx, name)
+		if err != nil {
+			return nil, nil, err
 		}
-		err := db.client.call(ctx, http.MethodGet, "/_ilm/policy/"+name, nil, &have)
-		if err != nil && !answered(err, http.StatusNotFound) {
-			return nil, nil, fmt.Errorf("read policy %s: %w", name, err)
+		age, phases := "", map[string]any{"hot": map[string]any{"actions": map[string]any{}}}
+		if k.limit > 0 {
+			age = fmt.Sprintf("%ds", int64((k.limit + 24*time.Hour).Seconds())) // from the beginning of the index's day
+			phases["delete"] = map[string]any{"min_age": age, "actions": map[string]any{"delete": map[string]any{}}}
 		}
-		managed[name] = len(have) == 0
-		if have[name].Policy.Phases.Delete.MinAge == age {
+		if have == age {
 			continue
 		}
-		changes = append(changes, newChange("put policy "+name, "/_ilm/policy/"+name, map[string]any{"policy": map[string]any{"phases": map[string]any{
-			"hot": map[string]any{"actions": map[string]any{}}, "delete": map[string]any{"min_age": age, "actions": map[string]any{"delete": map[string]any{}}},
-		}}}))
-		if len(have) == 0 {
+		changes = append(changes, newChange("put policy "+name, "/_ilm/policy/"+name, map[string]any{"policy": map[string]any{"phases": phases}}))
+		if !there {
+			managed[name] = true
 			changes = append(changes, newChange("put indices under policy "+name, "/"+name+"-*/_settings?allow_no_indices=true", lifecycle(name)))
 		}
 	}

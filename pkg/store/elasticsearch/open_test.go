@@ -321,7 +321,7 @@ func TestLeftoversOfCrashesAreSweptAway(t *testing.T) {
 		t.Errorf("%d pieces, want those of two commits: they are young", n)
 	}
 	cfg = s.cfg
-	cfg.Now = func() time.Time { return time.Now().Add(2 * time.Hour) }
+	cfg.Now = func() time.Time { return time.Now().Add(26 * time.Hour) }
 	openWith(t, cfg)
 	later := openWith(t, cfg)
 	if err := later.Sweep(t.Context()); err != nil {
@@ -371,5 +371,10 @@ func TestPoliciesWhereTheServerHasThem(t *testing.T) {
 	have = `{"millrace-logs":{"policy":{"phases":{"delete":{"min_age":"172800s"}}}}}`
 	if changes, err = elasticsearch.Migrate(t.Context(), cfg, elasticsearch.MigrateOptions{DryRun: true}); err != nil || strings.Contains(fmt.Sprint(changes), "_ilm") {
 		t.Errorf("a policy that is there is put again (%v)", err)
+	}
+	cfg.LogsFor = 0
+	changes, err = elasticsearch.Migrate(t.Context(), cfg, elasticsearch.MigrateOptions{DryRun: true})
+	if all := fmt.Sprint(changes); err != nil || !strings.Contains(all, "/_ilm/policy/millrace-logs") || strings.Contains(all, "delete") {
+		t.Errorf("what is now kept for ever has a policy that deletes (%v): %s", err, all)
 	}
 }

@@ -17,15 +17,9 @@ type kept struct {
 	limit time.Duration
 }
 
-// limits returns the tables that are kept for a limited time.
-func (c Config) limits() []kept {
-	var all []kept
-	for _, k := range []kept{{store.TableLogs, c.LogsFor}, {store.TableMessages, c.HistoryFor}, {store.TableDeadLetters, c.DeadLettersFor}} {
-		if k.limit > 0 {
-			all = append(all, k)
-		}
-	}
-	return all
+// daily returns the tables that have an index a day; a limit of 0 is for ever.
+func (c Config) daily() []kept {
+	return []kept{{store.TableLogs, c.LogsFor}, {store.TableMessages, c.HistoryFor}, {store.TableDeadLetters, c.DeadLettersFor}}
 }
 
 // Expire deletes the indices whose last day is past its time. Where the server has index lifecycle management it does nothing:
@@ -34,7 +28,10 @@ func (db *DB) Expire(ctx context.Context) error {
 	if db.ilm {
 		return nil
 	}
-	for _, k := range db.cfg.limits() {
+	for _, k := range db.cfg.daily() {
+		if k.limit <= 0 {
+			continue
+		}
 		var indices map[string]struct{}
 		if err := db.client.call(ctx, http.MethodGet, "/"+db.name(k.table)+"-*/_alias", nil, &indices); err != nil {
 			return fmt.Errorf("list the indices of %s: %w", k.table, err)
@@ -54,9 +51,9 @@ func (db *DB) Expire(ctx context.Context) error {
 	return nil
 }
 
-// leftoverAfter is how old a parcel that no mark names must be before it is swept away: writing one and naming it takes less, since
-// every call is bounded.
-const leftoverAfter = time.Hour
+// leftoverAfter is how old a parcel that no mark names must be before it is swept away: writing one and naming it takes less, by
+// whichever clock.
+const leftoverAfter = 24 * time.Hour
 
 // sweep deletes parcels that no mark names: a crash came before the mark was swapped, or before the old parcel was deleted.
 func (db *DB) sweep(ctx context.Context) error {
