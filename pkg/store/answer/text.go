@@ -2,7 +2,6 @@ package answer
 
 import (
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
@@ -11,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/millrace/millrace/pkg/store"
 )
 
 // Text returns a value of a column of the given type as people read it: times in ISO 8601 with as many digits as they have
@@ -139,11 +140,7 @@ func appendJSON(dst []byte, v any, columnType string) []byte {
 	case Map:
 		return appendMap(dst, v)
 	}
-	b, err := json.Marshal(Text(v, columnType))
-	if err != nil {
-		return append(dst, "null"...) // not reached: a string always marshals
-	}
-	return append(dst, b...)
+	return store.AppendJSONString(dst, Text(v, columnType))
 }
 
 // appendMap appends a map as an object; its keys as Text writes them.

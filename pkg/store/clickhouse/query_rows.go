@@ -105,6 +105,17 @@ func holder(t driver.ColumnType) (into any, take func() any) {
 	case reflect.TypeFor[*float64]():
 		v := new(*float64)
 		return v, func() any { return orNil(*v) }
+	case reflect.TypeFor[time.Time]():
+		v := new(time.Time)
+		return v, func() any { return v.UTC() }
+	case reflect.TypeFor[*time.Time]():
+		v := new(*time.Time)
+		return v, func() any {
+			if *v == nil {
+				return nil
+			}
+			return (*v).UTC()
+		}
 	case reflect.TypeFor[int64]():
 		v := new(int64)
 		return v, func() any { return *v }

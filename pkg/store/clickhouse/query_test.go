@@ -261,3 +261,30 @@ func TestQueryAnswersInEveryForm(t *testing.T) {
 		}
 	})
 }
+
+// BenchmarkQuery reads a million rows of a time, a text and a number, as JSON.
+func BenchmarkQuery(b *testing.B) {
+	for _, p := range []struct{ name, key string }{{"native", ""}, {"http", "http_url"}} {
+		b.Run(p.name, func(b *testing.B) {
+			db, err := clickhouse.Open(b.Context(), newHome(b, p.key).cfg)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(func() { _ = db.Close() })
+			b.ReportAllocs()
+			for b.Loop() {
+				result, err := db.Query(b.Context(), answer.Request{
+					SQL:     `SELECT toDateTime64(number, 9, 'UTC') AS event_time, 'device-' || toString(number % 100) AS device_id, number / 7 AS value FROM numbers(1000000)`,
+					MaxRows: 1_000_000,
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+				if err := answer.Encodings()[0].Write(io.Discard, result); err != nil {
+					b.Fatal(err)
+				}
+				result.Close()
+			}
+		})
+	}
+}
