@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"strings"
 )
 
 var (
@@ -15,6 +16,13 @@ var (
 	// ErrUnknownTopic is returned for a topic that neither Topics nor the configuration names.
 	ErrUnknownTopic = errors.New("unknown topic")
 )
+
+// OnlookerPrefix begins the name of a group for which the log keeps nothing: what such a group has not read is trimmed like what
+// it has. It is for readers that would rather miss something than fill the log.
+const OnlookerPrefix = "~"
+
+// Onlooker reports whether group is one for which the log keeps nothing.
+func Onlooker(group string) bool { return strings.HasPrefix(group, OnlookerPrefix) }
 
 // Appender is the writing half of a Log.
 type Appender interface {

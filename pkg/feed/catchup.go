@@ -54,7 +54,7 @@ func (h *Hub) target(s *Subscription, at vector, last bool) (target vector, join
 	target = slices.Clone(at)
 	there := true
 	for k := range target {
-		if s.wants[k/h.each] && at[k].Compare(h.at[k]) < 0 {
+		if s.wants[k] && at[k].Compare(h.at[k]) < 0 {
 			target[k], there = h.at[k], false
 		}
 	}
@@ -62,7 +62,7 @@ func (h *Hub) target(s *Subscription, at vector, last bool) (target vector, join
 		return target, false, nil
 	}
 	for i := range h.joined {
-		if s.wants[i] {
+		if slices.Contains(s.wants[i*h.each:(i+1)*h.each], true) {
 			h.joined[i] = append(h.joined[i], s)
 		}
 	}
@@ -74,7 +74,7 @@ func (h *Hub) target(s *Subscription, at vector, last bool) (target vector, join
 func (s *Subscription) await(ctx context.Context, from vector) error {
 	h := s.hub
 	for k := range from {
-		if !s.wants[k/h.each] || from[k].Compare(h.place(k)) <= 0 {
+		if !s.wants[k] || from[k].Compare(h.place(k)) <= 0 {
 			continue
 		}
 		p, err := h.bus.Partition(ctx, h.ids[k])

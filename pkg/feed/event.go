@@ -19,7 +19,8 @@ const (
 // Streams returns all streams, in the order in which tokens number them: new ones come last.
 func Streams() []string { return []string{State, Aggregates, Alarms, Logs} }
 
-func topics() []string { return []string{bus.Telemetry, bus.Aggregates, bus.Alarms, bus.Logs} }
+// Topics returns the topics that the streams are, in the order of Streams.
+func Topics() []string { return []string{bus.Telemetry, bus.Aggregates, bus.Alarms, bus.Logs} }
 
 // Event is one thing that happened, ready to be sent. It is shared by all subscribers and must not be changed.
 type Event struct {
@@ -45,6 +46,7 @@ type Filter struct {
 	Streams []string
 	Device  string
 	Channel string
+	Shares  []int // partitions of the log, of every topic; nil is all of them
 }
 
 // ErrFilter is returned by Subscribe for a stream that there is not.
@@ -62,6 +64,11 @@ func (f *Filter) validate() error {
 // wants reports whether the filter lets any event of a stream through.
 func (f *Filter) wants(stream string) bool {
 	return len(f.Streams) == 0 || slices.Contains(f.Streams, stream)
+}
+
+// wantsShare reports whether the filter lets any event of a partition through.
+func (f *Filter) wantsShare(number int) bool {
+	return f.Shares == nil || slices.Contains(f.Shares, number)
 }
 
 // match reports whether an event of a wanted stream passes.

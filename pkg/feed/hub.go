@@ -71,7 +71,7 @@ func NewHub(cfg Config, d Deps) (*Hub, error) {
 		h.log = slog.New(slog.DiscardHandler)
 	}
 	h.each = max(d.Bus.Partitions(bus.Telemetry), 1)
-	for _, topic := range topics() {
+	for _, topic := range Topics() {
 		for n := range h.each {
 			h.ids = append(h.ids, bus.PartitionID{Topic: topic, Number: n})
 		}
@@ -248,7 +248,7 @@ func (h *Hub) take(k int, recs []bus.Record, origins *bus.Origins) {
 		}
 		var e Event
 		for _, s := range subs {
-			if !s.filter.match(tenant, device, channel) {
+			if !s.wants[k] || !s.filter.match(tenant, device, channel) {
 				continue
 			}
 			if e.Data == nil {

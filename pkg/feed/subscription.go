@@ -10,7 +10,7 @@ import (
 type Subscription struct {
 	hub    *Hub
 	filter Filter
-	wants  []bool // by stream
+	wants  []bool // by partition, as in a vector
 	leave  context.CancelFunc
 	over   context.Context //nolint:containedctx // ends with the subscription
 	behind sync.WaitGroup  // the goroutine that catches up
@@ -53,7 +53,9 @@ func (h *Hub) Subscribe(ctx context.Context, filter Filter, after string) (*Subs
 	over, leave := context.WithCancel(ctx)
 	s := &Subscription{hub: h, filter: filter, leave: leave, over: over, wake: make(chan struct{}, 1)}
 	for _, stream := range Streams() {
-		s.wants = append(s.wants, filter.wants(stream))
+		for n := range h.each {
+			s.wants = append(s.wants, filter.wants(stream) && filter.wantsShare(n))
+		}
 	}
 	context.AfterFunc(over, s.quit)
 	select {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -47,6 +48,36 @@ func appendStep(dst []byte, k int, at bus.Position) []byte {
 	dst = strconv.AppendUint(dst, at.Seq, 36)
 	dst = append(dst, '.')
 	return strconv.AppendUint(dst, uint64(at.Index), 36)
+}
+
+// TokenAt returns the token of a place: that of a share, in the order of Topics, and beside it wherever the hub is now. It is "" until
+// the hub is ready. Somebody who wants that share alone goes on from there with it.
+func (h *Hub) TokenAt(share int, at []bus.Position) string {
+	select {
+	case <-h.ready:
+	default:
+		return ""
+	}
+	h.mu.Lock()
+	v := slices.Clone(h.at)
+	h.mu.Unlock()
+	for i, p := range at {
+		v[i*h.each+share] = p
+	}
+	return v.text(len(Streams()))
+}
+
+// Place returns the place of a share that a token names, in the order of Topics. An error wraps ErrToken.
+func (h *Hub) Place(token string, share int) ([]bus.Position, error) {
+	v, err := parseToken(token, len(Streams()), h.each)
+	if err != nil {
+		return nil, err
+	}
+	at := make([]bus.Position, len(Streams()))
+	for i := range at {
+		at[i] = v[i*h.each+share]
+	}
+	return at, nil
 }
 
 // parseToken reads a token of a log with so many streams and partitions.

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -36,6 +37,8 @@ type fixture struct {
 	db  *duckdb.DB
 	url string
 	at  telemetry.Time // of the first row
+
+	stop func() // ends it before the test does
 }
 
 // noon is when the rows of the tests begin.
@@ -43,7 +46,13 @@ func noon() telemetry.Time { return telemetry.At(time.Date(2026, 3, 1, 12, 0, 0,
 
 func start(tb testing.TB, change func(*live.Config, *live.Deps)) *fixture {
 	tb.Helper()
-	f := &fixture{log: mem.New(mem.Config{Partitions: 2}), at: noon()}
+	return startOn(tb, mem.New(mem.Config{Partitions: 2}), change)
+}
+
+// startOn starts live on a log, beside others that may be there.
+func startOn(tb testing.TB, log *mem.Log, change func(*live.Config, *live.Deps)) *fixture {
+	tb.Helper()
+	f := &fixture{log: log, at: noon()}
 	cfg := live.DefaultConfig()
 	cfg.Query.AckWait = patience
 	deps := live.Deps{Bus: f.log, Mounted: true, Now: time.Now, Status: func() live.Status {
@@ -83,17 +92,21 @@ func start(tb testing.TB, change func(*live.Config, *live.Deps)) *fixture {
 	go func() { done <- l.Run(ctx) }()
 	server := httptest.NewServer(l.Handler())
 	f.url = server.URL
-	tb.Cleanup(func() {
-		server.CloseClientConnections()
-		stop()
-		for range 2 {
-			if err := <-done; err != nil {
-				tb.Errorf("run: %v", err)
+	var once sync.Once
+	f.stop = func() {
+		once.Do(func() {
+			server.CloseClientConnections()
+			stop()
+			for range 2 {
+				if err := <-done; err != nil {
+					tb.Errorf("run: %v", err)
+				}
 			}
-		}
-		server.Close()
-		http.DefaultClient.CloseIdleConnections()
-	})
+			server.Close()
+			http.DefaultClient.CloseIdleConnections()
+		})
+	}
+	tb.Cleanup(f.stop)
 	<-f.hub.Ready()
 	return f
 }
@@ -255,7 +268,12 @@ func (s *stream) next() (e sse, ok bool) {
 // say appends a value of a device as the router would.
 func (f *fixture) say(tb testing.TB, device, channel, value string) {
 	tb.Helper()
+	f.sayTo(tb, bus.PartitionOf("default", device, 2), device, channel, value)
+}
+
+func (f *fixture) sayTo(tb testing.TB, partition int, device, channel, value string) {
+	tb.Helper()
 	m := telemetry.Message{Tenant: "default", DeviceID: device, Kind: telemetry.KindChannel, ChannelKey: channel, ChannelType: "text", ChannelValue: []byte(value), EventTime: f.at, IngestTime: f.at}
-	id := bus.PartitionID{Topic: bus.Telemetry, Number: bus.PartitionOf("default", device, 2)}
+	id := bus.PartitionID{Topic: bus.Telemetry, Number: partition}
 	must(tb, f.log.Append(context.Background(), id, []bus.Record{{Value: telemetry.AppendMessage(nil, &m)}}))
 }

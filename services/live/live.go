@@ -37,6 +37,11 @@ type SQL interface {
 	Query(ctx context.Context, q answer.Request) (answer.Result, error)
 }
 
+// Group deals the shares of the log out; bus.Log is one.
+type Group interface {
+	Subscribe(ctx context.Context, group string, topics []string, own func(context.Context, bus.Share) error) error
+}
+
 // Deps is what live needs. The caller closes it after Run has returned.
 type Deps struct {
 	Bus      bus.Appender                            // takes acknowledgements, onto bus.AlarmCommands
@@ -44,6 +49,7 @@ type Deps struct {
 	Tables   func(table string) store.Reader         // who keeps a table of package store, nil for one that nobody does: that answers 501 and says why
 	SQL      SQL                                     // answers POST /v1/sql; nil: 501
 	Publish  func(subject string, data []byte) error // onto NATS; nil publishes nothing. It keeps nothing of data.
+	Group    Group                                   // shares publishing out over several processes; nil: this one is alone
 	Listened func() bool                             // whether anybody subscribes to live.> on NATS, asked once a second; nil: somebody may
 	Auth     Authorizer                              // nil asks nobody for a token
 	Health   Readiness                               // may be nil

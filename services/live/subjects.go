@@ -2,47 +2,107 @@ package live
 
 import (
 	"context"
+	"errors"
+	"math"
 	"sync"
 	"time"
 
+	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/feed"
 )
 
 // publish sends every event onto its NATS subject until ctx ends, as long as somebody listens there. NATS subjects keep
 // nothing: who is not there misses it, and so does everybody while the connection is down. Whoever begins to listen gets all
 // from then on, and what happened up to a second before.
+//
+// Several processes share the log's partitions out among them as a group, so that each event is published by one. Whoever takes a partition
+// over goes on where the other one says that it was: exactly, when that one has left; when it died, at its last commit, so that
+// what it published since, of a second at most, comes once more, and the rest as soon as its lease has run out.
 func (l *Live) publish(ctx context.Context) {
 	select {
 	case <-l.deps.Feed.Ready():
 	case <-ctx.Done():
+		return
 	}
-	last, said := "", ""
+	if l.deps.Group == nil {
+		(&publisher{live: l}).run(ctx)
+		return
+	}
 	for ctx.Err() == nil {
+		err := l.deps.Group.Subscribe(ctx, publishers, feed.Topics(), l.publishShare)
+		if ctx.Err() != nil {
+			return
+		}
+		l.deps.Log.WarnContext(ctx, "sharing out what is published onto NATS begins again", "error", err)
+		pause(ctx, listenedEvery)
+	}
+}
+
+// publishers is the group of those who publish. What it has not read the log need not keep.
+const publishers = bus.OnlookerPrefix + "live-nats"
+
+const (
+	listenedEvery  = time.Second
+	placeEvery     = time.Second     // how often it is written down how far a share is published
+	placeMax       = 5 * time.Second // for writing it down at the end
+	resumeAfterMax = time.Minute     // what is older than this is not published any more when a share changes hands
+	lookMax        = 5 * time.Second // for finding where that is
+	lastOfAppend   = math.MaxUint32
+)
+
+// publishShare publishes one share for as long as this process owns it.
+func (l *Live) publishShare(ctx context.Context, share bus.Share) error {
+	p := &publisher{live: l, filter: feed.Filter{Shares: []int{share.Number}}, share: &share, written: l.deps.Now()}
+	for said := ""; ctx.Err() == nil; pause(ctx, listenedEvery) {
+		at, err := p.resume(ctx)
+		if err == nil {
+			p.last = l.deps.Feed.TokenAt(share.Number, at)
+			p.run(ctx)
+			p.note(ctx)
+		} else if ctx.Err() == nil && err.Error() != said {
+			said = err.Error()
+			l.deps.Log.WarnContext(ctx, "cannot find where publishing onto NATS is to go on; trying on", "share", share.Number, "error", err)
+		}
+	}
+	return nil
+}
+
+// publisher publishes the events of one share, or of all.
+type publisher struct {
+	live    *Live
+	filter  feed.Filter
+	share   *bus.Share // nil for all, by a process that is alone: nothing is written down then
+	last    string     // the token of what was published last
+	noted   string     // the one that is written down
+	written time.Time
+}
+
+// run publishes until ctx ends.
+func (p *publisher) run(ctx context.Context) {
+	for said := ""; ctx.Err() == nil; {
 		// The place is taken before anybody is looked for: whoever comes until the next look misses nothing.
-		if place := l.deps.Feed.Token(); !l.listenedTo() {
-			last = place
-			pause(ctx)
+		if place := p.live.deps.Feed.Token(); !p.live.listenedTo() {
+			p.last = place
+			pause(ctx, listenedEvery)
 			continue
 		}
-		err := l.publishWhileListenedTo(ctx, &last)
+		err := p.whileListenedTo(ctx)
 		if ctx.Err() != nil || err == nil {
 			continue
 		}
 		if err.Error() != said {
 			said = err.Error()
-			l.deps.Log.WarnContext(ctx, "publishing onto NATS begins again", "error", err)
+			p.live.deps.Log.WarnContext(ctx, "publishing onto NATS begins again", "error", err)
 		}
-		pause(ctx)
+		pause(ctx, listenedEvery)
 	}
 }
 
 // listenedTo reports whether anybody may be listening on NATS; who cannot know assumes so.
 func (l *Live) listenedTo() bool { return l.deps.Listened == nil || l.deps.Listened() }
 
-const listenedEvery = time.Second
-
-func pause(ctx context.Context) {
-	again := time.NewTimer(listenedEvery)
+func pause(ctx context.Context, d time.Duration) {
+	again := time.NewTimer(d)
 	defer again.Stop()
 	select {
 	case <-again.C:
@@ -50,21 +110,21 @@ func pause(ctx context.Context) {
 	}
 }
 
-// publishWhileListenedTo returns nil once nobody listens any more.
-func (l *Live) publishWhileListenedTo(ctx context.Context, last *string) error {
+// whileListenedTo returns nil once nobody listens any more.
+func (p *publisher) whileListenedTo(ctx context.Context) error {
 	listened, stop := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() {
-		for l.listenedTo() && listened.Err() == nil {
-			pause(listened)
+		for p.live.listenedTo() && listened.Err() == nil {
+			pause(listened, listenedEvery)
 		}
 		stop()
 	})
 	defer watch.Wait()
 	defer stop()
-	sub, err := l.deps.Feed.Subscribe(listened, feed.Filter{}, *last)
+	sub, err := p.live.deps.Feed.Subscribe(listened, p.filter, p.last)
 	if err == nil {
-		*last, err = l.publishFrom(listened, sub, *last)
+		err = p.follow(listened, sub)
 		sub.Close()
 	}
 	if listened.Err() != nil {
@@ -73,21 +133,25 @@ func (l *Live) publishWhileListenedTo(ctx context.Context, last *string) error {
 	return err
 }
 
-// publishFrom sends until the subscription ends and returns the last token.
-func (l *Live) publishFrom(ctx context.Context, sub *feed.Subscription, last string) (string, error) {
+// follow sends until the subscription ends.
+func (p *publisher) follow(ctx context.Context, sub *feed.Subscription) error {
 	var subject []byte
 	failing := false
 	for {
-		events, missed, err := sub.Next(ctx)
+		events, missed, err := p.next(ctx, sub)
 		if err != nil {
-			return last, err
+			return err
 		}
+		l := p.live
 		if missed > 0 {
 			l.metrics.failed.Add(float64(missed))
 		}
 		for i := range events {
 			e := &events[i]
-			last = e.ID
+			if ctx.Err() != nil && p.share != nil {
+				return ctx.Err() // the rest is the next owner's
+			}
+			p.last = e.ID
 			subject = appendSubject(subject[:0], e)
 			if err := l.deps.Publish(string(subject), e.Data); err != nil {
 				l.metrics.failed.Inc()
@@ -100,7 +164,87 @@ func (l *Live) publishFrom(ctx context.Context, sub *feed.Subscription, last str
 			failing = false
 			l.metrics.published.Inc()
 		}
+		if l.deps.Now().Sub(p.written) >= placeEvery {
+			p.note(ctx)
+		}
 	}
+}
+
+// next waits for events; not for long while it is to be written down how far it is.
+func (p *publisher) next(ctx context.Context, sub *feed.Subscription) ([]feed.Event, uint64, error) {
+	if p.share == nil || p.last == p.noted {
+		return sub.Next(ctx)
+	}
+	soon, cancel := context.WithTimeout(ctx, placeEvery)
+	defer cancel()
+	events, missed, err := sub.Next(soon)
+	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		return nil, 0, nil
+	}
+	return events, missed, err
+}
+
+// note writes down how far the share is published, also when ctx has just ended. What goes wrong costs repeats, and is tried
+// again with the next.
+func (p *publisher) note(ctx context.Context) {
+	if p.share == nil || p.last == "" || p.last == p.noted {
+		return
+	}
+	p.written = p.live.deps.Now()
+	at, err := p.live.deps.Feed.Place(p.last, p.share.Number)
+	if err != nil {
+		return
+	}
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), placeMax)
+	defer cancel()
+	for i, partition := range p.share.Partitions {
+		if at[i].IsZero() {
+			at[i] = bus.Position{Index: 1} // before every record, which unlike zero can be committed
+		}
+		if err := partition.Commit(bounded, bus.Progress{Through: at[i]}); err != nil {
+			p.live.deps.Log.DebugContext(ctx, "cannot write down how far NATS subjects are", "partition", partition.ID().String(), "error", err)
+			return
+		}
+	}
+	p.noted = p.last
+}
+
+// resume returns where publishing the share goes on, in the order of its partitions: behind what was written down, if that is not long
+// ago, else at the end.
+func (p *publisher) resume(ctx context.Context) ([]bus.Position, error) {
+	at := make([]bus.Position, len(p.share.Partitions))
+	for i, partition := range p.share.Partitions {
+		progress, ok, err := partition.Committed(ctx)
+		if err != nil {
+			return nil, err
+		}
+		end, err := partition.End(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if at[i] = end; ok && progress.Through.Compare(end) < 0 {
+			at[i] = p.recent(ctx, partition, progress.Through, end)
+		}
+	}
+	return at, ctx.Err()
+}
+
+// recent returns the later of the position through and the one before the first record that is not too old; end where there is none.
+func (p *publisher) recent(ctx context.Context, partition bus.Partition, through, end bus.Position) bus.Position {
+	bounded, cancel := context.WithTimeout(ctx, lookMax)
+	defer cancel()
+	for batch, err := range partition.After(bounded, bus.Start{Time: p.live.deps.Now().Add(-resumeAfterMax).UnixNano()}) {
+		if err != nil {
+			break
+		}
+		if first := batch.Records[0].Position; first.Compare(through) > 0 && first.Seq > 0 {
+			if before := (bus.Position{Seq: first.Seq - 1, Index: lastOfAppend}); before.Compare(through) > 0 {
+				return before
+			}
+		}
+		return through
+	}
+	return end
 }
 
 // appendSubject appends live.<stream>.<device>.<channel>. What NATS gives a meaning (. * > and white space), control characters and

@@ -142,6 +142,25 @@ func unknownTopic(t *testing.T, d Driver) {
 	}
 }
 
+// onlooker fills the log several times over beside a group that never reads: only one that is no onlooker may get it refused.
+func onlooker(t *testing.T, d Driver) {
+	const limit, size = 256 << 10, 8 << 10
+	log := d.Open(t, Options{Partitions: 1, RecordBytesMax: size, BytesMax: limit}).Log
+	withShare(t, log, bus.OnlookerPrefix+"g", func(p bus.Partition) error { return p.Commit(within(t), bus.Progress{Through: bus.Position{Index: 1}}) })
+	one := []bus.Record{{Value: make([]byte, size)}}
+	_, _ = rand.NewChaCha8([32]byte{}).Read(one[0].Value) // what a log cannot compress
+	for range 6 * limit / size {
+		await(t, "room for a record", asSoonAs(within(t), func() bool { return log.Append(within(t), firstPartition(), one) == nil }))
+	}
+	withShare(t, log, bus.OnlookerPrefix+"g", func(p bus.Partition) error {
+		progress, ok, err := p.Committed(within(t))
+		if err != nil || !ok || progress.Through != (bus.Position{Index: 1}) {
+			return fmt.Errorf("committed is %v, %v, %w, want 0.1", progress, ok, err)
+		}
+		return nil
+	})
+}
+
 func full(t *testing.T, d Driver) {
 	const limit, size = 256 << 10, 8 << 10
 	log := d.Open(t, Options{Partitions: 1, RecordBytesMax: size, BytesMax: limit}).Log

@@ -52,6 +52,7 @@ func Run(t *testing.T, d Driver) {
 		{"a record that is too large is refused and none of its append is there", tooLarge},
 		{"an unknown topic or partition is an error", unknownTopic},
 		{"unread records fill the log, which then refuses, and reading makes room", full},
+		{"an onlooker's unread records do not fill the log", onlooker},
 		{"reading starts after any position, also within an append", startAtPosition},
 		{"reading starts at the first record that is not older than a time", startAtTime},
 		{"reading from the newest yields only what is appended from then on", startAtNewest},

@@ -81,7 +81,10 @@ func (p *partition) makeRoom(limit int64) {
 }
 
 func (p *partition) readByAll(at bus.Position) bool {
-	for _, progress := range p.committed {
+	for group, progress := range p.committed {
+		if bus.Onlooker(group) {
+			continue
+		}
 		if progress.Through.Compare(at) < 0 {
 			return false
 		}

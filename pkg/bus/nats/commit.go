@@ -85,13 +85,17 @@ func (c *commit) load(ctx context.Context, l *Log) error {
 func (c *commit) put(ctx context.Context, l *Log, progress bus.Progress) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for range commitAttemptsMax {
+	for attempt := range commitAttemptsMax {
+		// A cluster refuses for the sake of a write that is still on its way to the other nodes and not yet to be read.
+		if attempt > 1 && !pause(ctx, askAgain<<(attempt-2)) {
+			return ctx.Err()
+		}
 		if !c.known {
 			if err := c.load(ctx, l); err != nil {
 				return err
 			}
 		}
-		if c.revision > 0 && progress.Through.Compare(c.progress.Through) < 0 {
+		if c.revision > 0 && (progress.Through.IsZero() || progress.Through.Compare(c.progress.Through) < 0) {
 			return nil
 		}
 		revision, err := c.write(ctx, l, progress)

@@ -91,7 +91,7 @@ func (l *Log) readByAll(ctx context.Context) (map[bus.PartitionID]uint64, error)
 	seen := map[string]bool{}
 	for _, key := range keys {
 		id, ok := l.partitionOfKey(key)
-		if !ok {
+		if !ok || strings.HasPrefix(key, keyToken(bus.OnlookerPrefix)) {
 			continue
 		}
 		seen[key] = true

@@ -39,7 +39,7 @@ func run(ctx context.Context, w *connect.Worker) error {
 		return err
 	}
 	deps := live.Deps{
-		Bus: log, Feed: hub, Publish: connect.Publish(log), Health: w.Health, Metrics: w.Metrics, Log: w.Log, Now: w.Now,
+		Bus: log, Feed: hub, Publish: connect.Publish(log), Group: log, Health: w.Health, Metrics: w.Metrics, Log: w.Log, Now: w.Now,
 	}
 	deps.Tables = tables.Reader
 	if sql := tables.SQL(); sql != nil { // a nil interface in another is not nil
