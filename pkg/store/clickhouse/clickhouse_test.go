@@ -137,6 +137,15 @@ func (h *home) count(t testing.TB, query string) (n uint64) {
 	return n
 }
 
+func telemetryNow(t testing.TB, h *home) telemetry.Time {
+	t.Helper()
+	var now time.Time
+	if err := h.conn.QueryRow(t.Context(), "SELECT now64(9, 'UTC')").Scan(&now); err != nil {
+		t.Fatal(err)
+	}
+	return telemetry.At(now)
+}
+
 func at(v *time.Time) telemetry.Time {
 	if v == nil {
 		return 0

@@ -60,6 +60,49 @@ func migrate(ctx context.Context, cfg Config, conn driver.Conn, options MigrateO
 	if err := have.check(files, true); err != nil {
 		return nil, err
 	}
+	plan, err := missing(cfg, have, files)
+	if err != nil {
+		return nil, err
+	}
+	var done []Statement
+	for _, s := range plan {
+		if err := runStatement(ctx, conn, s, options); err != nil {
+			return done, err
+		}
+		done = append(done, s)
+	}
+	made, err := definitions(ctx, cfg, conn)
+	if err != nil {
+		return done, err
+	}
+	for _, s := range settingsPlan(cfg, made) {
+		if err := runStatement(ctx, conn, s, options); err != nil {
+			return done, err
+		}
+		done = append(done, s)
+	}
+	return done, nil
+}
+
+// Plan returns the statements that Migrate runs where there is nothing yet, without a server.
+func Plan(cfg Config) ([]Statement, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("plan clickhouse: %w", err)
+	}
+	files, err := migrations()
+	if err != nil {
+		return nil, fmt.Errorf("plan clickhouse: %w", err)
+	}
+	plan, err := missing(cfg, version{}, files)
+	if err != nil {
+		return nil, fmt.Errorf("plan clickhouse: %w", err)
+	}
+	return append(plan, settingsPlan(cfg, nil)...), nil
+}
+
+// missing returns the statements of what was not done yet.
+func missing(cfg Config, have version, files []migration) ([]Statement, error) {
 	var plan []Statement
 	if !have.known {
 		plan = bootstrap(cfg)
@@ -74,24 +117,7 @@ func migrate(ctx context.Context, cfg Config, conn driver.Conn, options MigrateO
 		}
 		plan = append(plan, statements...)
 	}
-	var done []Statement
-	for _, s := range plan {
-		if err := runStatement(ctx, conn, s, options); err != nil {
-			return done, err
-		}
-		done = append(done, s)
-	}
-	settings, err := settingsPlan(ctx, cfg, conn)
-	if err != nil {
-		return done, err
-	}
-	for _, s := range settings {
-		if err := runStatement(ctx, conn, s, options); err != nil {
-			return done, err
-		}
-		done = append(done, s)
-	}
-	return done, nil
+	return plan, nil
 }
 
 func runStatement(ctx context.Context, conn driver.Conn, s Statement, options MigrateOptions) error {
@@ -204,21 +230,22 @@ func (s script) OnCluster() string {
 	return " ON CLUSTER " + s.cfg.Cluster
 }
 
-// Window is the setting by which the tokens of the last blocks are remembered: on a table that is not replicated the default is none,
-// on one that is, an hour.
+// Window has the settings of tables of rows: how many tokens of blocks are remembered (the default is none on a table that is not
+// replicated, and an hour's on one that is), and on a single server that a block is on disk before its insert returns: else
+// the progress, which follows it, may survive a power failure that the rows do not.
 func (s script) Window() string {
 	if s.cfg.Replicated {
 		return "replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800"
 	}
-	return "non_replicated_deduplication_window = 10000"
+	return "non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1"
 }
 
-// NoWindow is for tables in which a block that was there before counts when it comes again.
+// NoWindow is Window for tables in which a block that was there before counts when it comes again.
 func (s script) NoWindow() string {
 	if s.cfg.Replicated {
 		return "replicated_deduplication_window = 0"
 	}
-	return "non_replicated_deduplication_window = 0"
+	return "non_replicated_deduplication_window = 0, fsync_after_insert = 1, fsync_part_directory = 1"
 }
 
 // engine returns a table's engine, of those of MergeTree's family.

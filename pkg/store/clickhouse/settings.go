@@ -33,12 +33,8 @@ func (l lifetime) expression() string {
 	return fmt.Sprintf("toDateTime(%s) + toIntervalSecond(%d)", l.column, int64(l.keep/time.Second))
 }
 
-// settingsPlan returns the statements that make the tables what cfg says, where they are not.
-func settingsPlan(ctx context.Context, cfg Config, conn driver.Conn) ([]Statement, error) {
-	made, err := definitions(ctx, cfg, conn)
-	if err != nil {
-		return nil, err
-	}
+// settingsPlan returns the statements that make the tables what cfg says, where their definitions in made say that they are not.
+func settingsPlan(cfg Config, made map[string]string) []Statement {
 	var plan []Statement
 	add := func(sql string) { plan = append(plan, Statement{"settings", sql}) }
 	for _, l := range lifetimes(cfg.Retention) {
@@ -47,7 +43,7 @@ func settingsPlan(ctx context.Context, cfg Config, conn driver.Conn) ([]Statemen
 		switch {
 		case l.keep > 0 && !strings.Contains(have, "TTL "+l.expression()):
 			add(alter + " MODIFY TTL " + l.expression())
-		case l.keep == 0 && strings.Contains(have, "\nTTL ") || l.keep == 0 && strings.Contains(have, " TTL "+"toDateTime("):
+		case l.keep == 0 && strings.Contains(have, "TTL toDateTime("):
 			add(alter + " REMOVE TTL")
 		}
 	}
@@ -57,7 +53,7 @@ func settingsPlan(ctx context.Context, cfg Config, conn driver.Conn) ([]Statemen
 			add(v.statement(cfg))
 		}
 	}
-	return plan, nil
+	return plan
 }
 
 // definitions returns the statements that make all tables and views, by name, as ClickHouse has them.
