@@ -2,7 +2,9 @@ package postgres
 
 import (
 	"crypto/tls"
+	"encoding/json"
 	"testing"
+	"unicode/utf8"
 )
 
 func TestTLSOnceGivenIsDemandedOfEveryHost(t *testing.T) {
@@ -30,4 +32,36 @@ func TestWithoutTLSTheURLDecides(t *testing.T) {
 			t.Errorf("%s: TLS %v, %d connections, %v", url, p.ConnConfig.TLSConfig != nil, p.MaxConns, err)
 		}
 	}
+}
+
+func TestDetailStaysAsItWasWritten(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"b":1, "a":2.50,"c":"x \u003e \u00fc \n"}`:          `{"b":1, "a":2.50,"c":"x \u003e \u00fc \n"}`,
+		`{"a":"\u0000","b":"\\u0000"}`:                        `{"a":"\u2400","b":"\\u0000"}`,
+		`{"a":"\ud83d\ude00 \ud83d","\ude00":"\ud83d\u0041"}`: `{"a":"\ud83d\ude00 \ufffd","\ufffd":"\ufffd\u0041"}`,
+		"{\"a\":\"\xff\"}":                                    "{\"a\":\"\uFFFD\"}",
+	} {
+		if got, err := cleanJSON([]byte(in)); err != nil || *got != want {
+			t.Errorf("%s becomes %v, want %s (%v)", in, got, want, err)
+		}
+	}
+}
+
+func FuzzDetail(f *testing.F) {
+	for _, seed := range []string{`{}`, `{"a":"\u0000\ud800\\"}`, `{"a":[1e999,{"\udc00":null}]}`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		got, err := cleanJSON(in)
+		if err != nil || got == nil {
+			return
+		}
+		if !json.Valid([]byte(*got)) || !utf8.ValidString(*got) {
+			t.Errorf("%q becomes %q", in, *got)
+		}
+		again, err := cleanJSON([]byte(*got))
+		if err != nil || *again != *got {
+			t.Errorf("%q is cleaned once more: %v (%v)", *got, again, err)
+		}
+	})
 }

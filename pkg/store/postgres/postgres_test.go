@@ -250,7 +250,7 @@ func TestTextsThatTheServerCannotHoldAreShownOrRefused(t *testing.T) {
 	odd.Detail = []byte(`{"a":"\u0000","b":"\ud800","c":"\\u0000","d":1.50,"e":["\u0000"],"\u0000":"ü"}`)
 	write(t, db, 0, odd)
 	a := all(t, db)[0]
-	if a.Value != "a␀b" || a.PreviousValue != "\uFFFD" || string(a.Detail) != `{"a":"␀","b":"`+"\uFFFD"+`","c":"\\u0000","d":1.50,"e":["␀"],"␀":"ü"}` {
+	if a.Value != "a␀b" || a.PreviousValue != "\uFFFD" || string(a.Detail) != `{"a":"\u2400","b":"\ufffd","c":"\\u0000","d":1.50,"e":["\u2400"],"\u2400":"ü"}` {
 		t.Errorf("the alarm is %q, %q, %s", a.Value, a.PreviousValue, a.Detail)
 	}
 

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -22,8 +24,8 @@ func cleanText(s string) string {
 	return strings.ReplaceAll(s, "\x00", nulShown)
 }
 
-// cleanJSON returns a JSON object as jsonb takes it, nil where b is empty. What a JSON text may escape and jsonb refuses, NUL and
-// halves of surrogate pairs, becomes U+2400 and U+FFFD.
+// cleanJSON returns a JSON object as jsonb takes it, nil where b is empty: as it was written, but for what a JSON text may escape and
+// jsonb refuses: NUL becomes U+2400, and half of a surrogate pair U+FFFD.
 func cleanJSON(b []byte) (*string, error) {
 	if len(b) == 0 {
 		return nil, nil //nolint:nilnil // no detail is no error
@@ -31,41 +33,53 @@ func cleanJSON(b []byte) (*string, error) {
 	if !bytes.HasPrefix(bytes.TrimLeft(b, " \t\r\n"), []byte("{")) || !json.Valid(b) {
 		return nil, fmt.Errorf("%w, found %.80q", errDetail, b)
 	}
-	if !bytes.Contains(b, []byte(`\u`)) && utf8.Valid(b) {
-		text := string(b)
-		return &text, nil
+	text := strings.ToValidUTF8(string(b), "\uFFFD")
+	if strings.Contains(text, `\u`) {
+		text = cleanEscapes(text)
 	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.UseNumber()
-	var v any
-	if err := d.Decode(&v); err != nil {
-		return nil, fmt.Errorf("%w: %w", errDetail, err)
-	}
-	var clean bytes.Buffer
-	e := json.NewEncoder(&clean)
-	e.SetEscapeHTML(false) // would make \u of what needs none
-	if err := e.Encode(cleanValue(v)); err != nil {
-		return nil, fmt.Errorf("%w: %w", errDetail, err)
-	}
-	text := strings.TrimSuffix(clean.String(), "\n")
 	return &text, nil
 }
 
-// cleanValue cleans the texts of a decoded JSON value, in which the decoder has left no byte that is no UTF-8.
-func cleanValue(v any) any {
-	switch v := v.(type) {
-	case string:
-		return cleanText(v)
-	case []any:
-		for i := range v {
-			v[i] = cleanValue(v[i])
+// cleanEscapes replaces the escapes of a valid JSON text that jsonb refuses.
+func cleanEscapes(text string) string {
+	const escape = len(`\u0000`)
+	var clean strings.Builder
+	for text != "" {
+		at := strings.IndexByte(text, '\\')
+		if at < 0 || at+1 == len(text) {
+			break
 		}
-	case map[string]any:
-		clean := make(map[string]any, len(v))
-		for key, member := range v {
-			clean[cleanText(key)] = cleanValue(member)
+		clean.WriteString(text[:at])
+		text = text[at:]
+		take := len(`\n`)
+		if code, ok := escaped(text); ok {
+			take = escape
+			low, pair := escaped(text[escape:])
+			switch {
+			case code == 0:
+				clean.WriteString(`\u2400`)
+				text = text[escape:]
+				continue
+			case utf16.IsSurrogate(code) && pair && utf16.DecodeRune(code, low) != utf8.RuneError:
+				take = 2 * escape
+			case utf16.IsSurrogate(code):
+				clean.WriteString(`\ufffd`)
+				text = text[escape:]
+				continue
+			}
 		}
-		return clean
+		clean.WriteString(text[:take])
+		text = text[take:]
 	}
-	return v
+	clean.WriteString(text)
+	return clean.String()
+}
+
+// escaped reads \uXXXX at the start of text.
+func escaped(text string) (rune, bool) {
+	if len(text) < 6 || text[:2] != `\u` {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(text[2:6], 16, 16)
+	return rune(n), err == nil //nolint:gosec // 16 bits
 }
