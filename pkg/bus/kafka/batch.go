@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math/bits"
+	"slices"
 
 	"github.com/millrace/millrace/pkg/bus"
 )
@@ -208,6 +209,7 @@ func (b *batchReader) records(dst []bus.Record, batch []byte, base int64, attrib
 	baseTime := int64(binary.BigEndian.Uint64(batch[atBaseTime:])) //nolint:gosec // bits
 	logTime := int64(binary.BigEndian.Uint64(batch[atMaxTime:]))   //nolint:gosec // bits
 	given := len(dst)
+	dst = slices.Grow(dst, count)
 	c := recordCursor{rest: plain}
 	for range count {
 		r, offset, delta := c.record()

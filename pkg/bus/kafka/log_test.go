@@ -157,7 +157,8 @@ func TestALargeAppendThatBrokeHalfwayIsThereOnceWhenItIsSentAgain(t *testing.T) 
 func TestAReaderThatHearsNothingSaysSoAndReadsOnWhenItIsAskedAgain(t *testing.T) {
 	e := enginetest.Need(t, "kafka")
 	between, name := &network{}, prefix(t, e)
-	log := openLog(t, kafka.Config{URL: e.URL, Prefix: name, Partitions: 1, Dial: between.dial})
+	registry := prometheus.NewRegistry()
+	log := openLog(t, kafka.Config{URL: e.URL, Prefix: name, Partitions: 1, Dial: between.dial, Metrics: registry})
 	other := openLog(t, kafka.Config{URL: e.URL, Prefix: name, Partitions: 1})
 	appendUntilDone(t, other, records("a"))
 	p, err := log.Partition(within(t), ingested(0))
@@ -185,6 +186,9 @@ func TestAReaderThatHearsNothingSaysSoAndReadsOnWhenItIsAskedAgain(t *testing.T)
 	}
 	if strings.Join(got, " ") != "a b c" {
 		t.Errorf("got %q", got)
+	}
+	if n := counted(t, registry, "millrace_bus_reads_stalled_total"); n < 1 {
+		t.Errorf("%v stalls were counted", n)
 	}
 }
 

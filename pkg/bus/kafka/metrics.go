@@ -21,7 +21,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		records:        counter("records_appended_total", "Records in the frames that the log has acknowledged."),
 		bytes:          counter("bytes_appended_total", "Bytes of the frames that the log has acknowledged."),
 		trims:          counter("records_trimmed_total", "Records that were deleted because every group has read them."),
-		stalls:         counter("reads_stalled_total", "Reads that were begun anew because nothing came although there was something."),
+		stalls:         counter("reads_stalled_total", "Reads that ended because the broker sent nothing: no answer in time, or no records although it has some."),
 		rebalances:     counter("rebalances_total", "Times that a member of a group was given its shares, changed or not."),
 		freshProducers: counter("producers_total", "Producer ids taken: one at the start, and one for each append whose outcome stayed unknown."),
 		originsDropped: counter("origins_dropped_total", "Origins left out of a commit because they did not fit."),

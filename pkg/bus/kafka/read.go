@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"os"
 	"sync"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 )
 
 const (
-	fetchBytesMax = 4 << 20         // of one fetch, compressed; a single larger batch comes all the same
+	fetchBytesMax = 2 << 20         // of one fetch, compressed; a single larger batch comes all the same
 	fetchWait     = 5 * time.Second // at the end of the partition
 	fetchTimeout  = fetchWait + 5*time.Second
 	emptyMax      = 3 // fetches in a row that bring nothing although there is something
@@ -40,7 +41,7 @@ type view struct {
 // ID implements bus.Partition.
 func (v *view) ID() bus.PartitionID { return v.part.id }
 
-// After implements bus.Partition. Up to 4 MiB are fetched ahead of their use. Start.Newest is looked up when After is called, not when
+// After implements bus.Partition. Up to 4 MiB, compressed, are fetched ahead of their use. Start.Newest is looked up when After is called, not when
 // the iteration begins. A change of the leader ends the reading with an error.
 func (v *view) After(ctx context.Context, start bus.Start) iter.Seq2[bus.Batch, error] {
 	var lookup error
@@ -130,6 +131,9 @@ func (v *view) fetchFrom(ctx context.Context, offset int64, replies chan<- fetch
 			}
 		}
 		if err != nil {
+			if ctx.Err() == nil && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)) {
+				v.log.metrics.stalls.Inc() // a broker, or a connection, that says nothing at all
+			}
 			return err
 		}
 		next, err := endOf(reply.batches, offset)
