@@ -71,7 +71,7 @@ func overNATS(t *testing.T) engineSet {
 	return engineSet{
 		nodes: nodesOf(engines, "nats-cluster", "clickhouse", "postgres"),
 		config: fmt.Sprintf(`
-bus: {url: %q, prefix: %s, replicas: 3, synced: true}
+bus: {url: %q, prefix: %s, replicas: 3, synced: true, retention: {bytes: 64MiB}} # a cluster reserves it for each topic
 stores: {state: clickhouse, history: clickhouse, aggregates: clickhouse, alarms: postgres, logs: clickhouse, dead_letters: clickhouse}
 clickhouse: {url: %q, history_for: 0s, logs_for: 0s}
 postgres: {url: %q, schema: %s}
