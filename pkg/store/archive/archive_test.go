@@ -21,26 +21,28 @@ import (
 )
 
 func TestArchiveKeepsItsPromises(t *testing.T) {
-	onEach(t, func(t *testing.T, openBucket func(testing.TB) bucket.Bucket) {
-		var harness func(t *testing.T, b bucket.Bucket) storetest.HistoryStore
-		harness = func(t *testing.T, b bucket.Bucket) storetest.HistoryStore {
-			t.Helper()
-			a := open(t, config(b))
-			return storetest.HistoryStore{
-				HistoryWriter: a,
-				Read: func(t *testing.T) []store.MessageRow {
-					t.Helper()
-					return append(visible(t, b), a.Memory()...)
-				},
-				Crash: func(t *testing.T) storetest.HistoryStore {
-					t.Helper()
-					crash(t, a)
-					return harness(t, b)
-				},
+	for kind, openBucket := range kinds() {
+		t.Run(kind, func(t *testing.T) {
+			var harness func(t *testing.T, b bucket.Bucket) storetest.HistoryStore
+			harness = func(t *testing.T, b bucket.Bucket) storetest.HistoryStore {
+				t.Helper()
+				a := open(t, config(b))
+				return storetest.HistoryStore{
+					HistoryWriter: a,
+					Read: func(t *testing.T) []store.MessageRow {
+						t.Helper()
+						return append(visible(t, b), a.Memory()...)
+					},
+					Crash: func(t *testing.T) storetest.HistoryStore {
+						t.Helper()
+						crash(t, a)
+						return harness(t, b)
+					},
+				}
 			}
-		}
-		storetest.History(t, func(t *testing.T) storetest.HistoryStore { t.Helper(); return harness(t, openBucket(t)) })
-	})
+			storetest.History(t, func(t *testing.T) storetest.HistoryStore { t.Helper(); return harness(t, openBucket(t)) })
+		})
+	}
 }
 
 func TestRowsAreFlushedBySizeAndByAge(t *testing.T) {
@@ -92,36 +94,38 @@ func TestAFileIsOfOneHourHoweverManyThereAre(t *testing.T) {
 }
 
 func TestAnotherReplicaGoesOnWhereOneEnded(t *testing.T) {
-	onEach(t, func(t *testing.T, openBucket func(testing.TB) bucket.Bucket) {
-		b := openBucket(t)
-		first, second := open(t, config(b)), open(t, config(b))
-		if at := progressOf(t, second, 0); at != 0 {
-			t.Fatalf("progress of an empty bucket is %d", at)
-		}
-		write(t, first, commit(0, 0, 5), messages(0, 50))
-		write(t, first, commit(1, 0, 5), messages(50, 100))
-		flush(t, first)
-		// The share moves: its new owner takes what was in memory of neither.
-		write(t, first, commit(0, 5, 7), messages(100, 150))
-		third := open(t, config(b))
-		if at := progressOf(t, third, 0); at != 5 {
-			t.Fatalf("the new owner begins at %d, want 5", at)
-		}
-		write(t, third, commit(0, 5, 6), messages(100, 120))
-		flush(t, third)
-		write(t, first, commit(1, 5, 6), messages(150, 160)) // of a share that is still its own
-		flush(t, first)
-		wantNoneTwice(t, visible(t, b))
-		if err := first.Write(t.Context(), commit(0, 7, 8), messages(170, 180)); !errors.Is(err, store.ErrFenced) {
-			t.Errorf("the stale owner's write: %v, want ErrFenced", err)
-		}
-		write(t, third, commit(0, 6, 7), messages(120, 150))
-		flush(t, third)
-		wantOnce(t, b, 0, 160)
-		if p0, p1 := progressOf(t, third, 0), progressOf(t, first, 1); p0 != 7 || p1 != 6 {
-			t.Errorf("progress is %d and %d, want 7 and 6", p0, p1)
-		}
-	})
+	for kind, openBucket := range kinds() {
+		t.Run(kind, func(t *testing.T) {
+			b := openBucket(t)
+			first, second := open(t, config(b)), open(t, config(b))
+			if at := progressOf(t, second, 0); at != 0 {
+				t.Fatalf("progress of an empty bucket is %d", at)
+			}
+			write(t, first, commit(0, 0, 5), messages(0, 50))
+			write(t, first, commit(1, 0, 5), messages(50, 100))
+			flush(t, first)
+			// The share moves: its new owner takes what was in memory of neither.
+			write(t, first, commit(0, 5, 7), messages(100, 150))
+			third := open(t, config(b))
+			if at := progressOf(t, third, 0); at != 5 {
+				t.Fatalf("the new owner begins at %d, want 5", at)
+			}
+			write(t, third, commit(0, 5, 6), messages(100, 120))
+			flush(t, third)
+			write(t, first, commit(1, 5, 6), messages(150, 160)) // of a share that is still its own
+			flush(t, first)
+			wantNoneTwice(t, visible(t, b))
+			if err := first.Write(t.Context(), commit(0, 7, 8), messages(170, 180)); !errors.Is(err, store.ErrFenced) {
+				t.Errorf("the stale owner's write: %v, want ErrFenced", err)
+			}
+			write(t, third, commit(0, 6, 7), messages(120, 150))
+			flush(t, third)
+			wantOnce(t, b, 0, 160)
+			if p0, p1 := progressOf(t, third, 0), progressOf(t, first, 1); p0 != 7 || p1 != 6 {
+				t.Errorf("progress is %d and %d, want 7 and 6", p0, p1)
+			}
+		})
+	}
 }
 
 func TestTwoOwnersOfTheSameRecordsWriteThemOnce(t *testing.T) {
@@ -138,39 +142,41 @@ func TestTwoOwnersOfTheSameRecordsWriteThemOnce(t *testing.T) {
 }
 
 func TestManyReplicasCommitAtOnce(t *testing.T) {
-	onEach(t, func(t *testing.T, openBucket func(testing.TB) bucket.Bucket) {
-		b := openBucket(t)
-		const replicas, rounds, each = 6, 12, 7
-		var wg sync.WaitGroup
-		errs := make([]error, replicas)
-		for r := range replicas {
-			a := open(t, config(b))
-			wg.Go(func() {
-				for i := range rounds {
-					at := (r*rounds + i) * each
-					err := a.Write(t.Context(), commit(r, uint64(i), uint64(i+1)), hours(messages(at, at+each)))
-					errs[r] = errors.Join(errs[r], err, a.Flush(t.Context()))
-				}
-			})
-		}
-		wg.Wait()
-		if err := errors.Join(errs...); err != nil {
-			t.Fatal(err)
-		}
-		wantOnce(t, b, 0, replicas*rounds*each)
-		last := open(t, config(b))
-		for r := range replicas {
-			if at := progressOf(t, last, r); at != rounds {
-				t.Errorf("progress of %d is %d, want %d", r, at, rounds)
+	for kind, openBucket := range kinds() {
+		t.Run(kind, func(t *testing.T) {
+			b := openBucket(t)
+			const replicas, rounds, each = 6, 12, 7
+			var wg sync.WaitGroup
+			errs := make([]error, replicas)
+			for r := range replicas {
+				a := open(t, config(b))
+				wg.Go(func() {
+					for i := range rounds {
+						at := (r*rounds + i) * each
+						err := a.Write(t.Context(), commit(r, uint64(i), uint64(i+1)), hours(messages(at, at+each)))
+						errs[r] = errors.Join(errs[r], err, a.Flush(t.Context()))
+					}
+				})
 			}
-		}
-		if staged := keys(t, b, "_millrace/archive-writer/staged/"); len(staged) > 0 {
-			t.Errorf("left behind: %v", staged)
-		}
-		if records := keys(t, b, "_millrace/archive-writer/records/"); len(records) > 20 {
-			t.Errorf("%d records are kept", len(records))
-		}
-	})
+			wg.Wait()
+			if err := errors.Join(errs...); err != nil {
+				t.Fatal(err)
+			}
+			wantOnce(t, b, 0, replicas*rounds*each)
+			last := open(t, config(b))
+			for r := range replicas {
+				if at := progressOf(t, last, r); at != rounds {
+					t.Errorf("progress of %d is %d, want %d", r, at, rounds)
+				}
+			}
+			if staged := keys(t, b, "_millrace/archive-writer/staged/"); len(staged) > 0 {
+				t.Errorf("left behind: %v", staged)
+			}
+			if records := keys(t, b, "_millrace/archive-writer/records/"); len(records) > 20 {
+				t.Errorf("%d records are kept", len(records))
+			}
+		})
+	}
 }
 
 func TestMemoryIsBoundedWhileTheBucketRefuses(t *testing.T) {
@@ -222,7 +228,7 @@ func TestARecordThatCannotBeTrustedStopsTheWork(t *testing.T) {
 	write(t, a, commit(0, 0, 1), messages(0, 10))
 	flush(t, a)
 	record := filepath.Join(dir, "_millrace", worker, "records", fmt.Sprintf("%020d.json", 1))
-	good, err := os.ReadFile(record) //nolint:gosec // of the test
+	good, err := os.ReadFile(record)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,53 +285,57 @@ func TestADayAfterACrashItsFilesAreRemoved(t *testing.T) {
 }
 
 func TestRetentionRemovesDaysThatAreOver(t *testing.T) {
-	onEach(t, func(t *testing.T, openBucket func(testing.TB) bucket.Bucket) {
-		b := openBucket(t)
-		cfg := config(b)
-		start := time.Date(2026, 3, 10, 12, 0, 0, 0, time.UTC)
-		cfg.Now = func() time.Time { return start.AddDate(0, 0, 4) }
-		cfg.Retention = 48 * time.Hour
-		a := open(t, cfg)
-		rows := messages(0, 4)
-		for i := range rows {
-			rows[i].EventTime = telemetry.At(start.AddDate(0, 0, i))
-		}
-		write(t, a, commit(0, 0, 1), rows)
-		flush(t, a)
-		if err := a.Maintain(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		wantOnce(t, b, 2, 4) // of the 12th and 13th; the 11th has been over for 60 hours
-	})
+	for kind, openBucket := range kinds() {
+		t.Run(kind, func(t *testing.T) {
+			b := openBucket(t)
+			cfg := config(b)
+			start := time.Date(2026, 3, 10, 12, 0, 0, 0, time.UTC)
+			cfg.Now = func() time.Time { return start.AddDate(0, 0, 4) }
+			cfg.Retention = 48 * time.Hour
+			a := open(t, cfg)
+			rows := messages(0, 4)
+			for i := range rows {
+				rows[i].EventTime = telemetry.At(start.AddDate(0, 0, i))
+			}
+			write(t, a, commit(0, 0, 1), rows)
+			flush(t, a)
+			if err := a.Maintain(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			wantOnce(t, b, 2, 4) // of the 12th and 13th; the 11th has been over for 60 hours
+		})
+	}
 }
 
 func TestAnArchiveIsCountedByItsFooters(t *testing.T) {
-	onEach(t, func(t *testing.T, openBucket func(testing.TB) bucket.Bucket) {
-		b := openBucket(t)
-		a := open(t, config(b))
-		rows := messages(0, 300)
-		start := time.Date(2026, 3, 10, 23, 30, 0, 0, time.UTC)
-		for i := range rows {
-			rows[i].EventTime = telemetry.At(start.Add(time.Duration(i) * 12 * time.Second)) // an hour, half of it tomorrow
-		}
-		write(t, a, commit(0, 0, 1), rows[:200])
-		flush(t, a)
-		write(t, a, commit(0, 1, 2), rows[200:])
-		flush(t, a)
-		var got []string
-		for d, err := range archive.Days(t.Context(), b) {
-			if err != nil {
-				t.Fatal(err)
+	for kind, openBucket := range kinds() {
+		t.Run(kind, func(t *testing.T) {
+			b := openBucket(t)
+			a := open(t, config(b))
+			rows := messages(0, 300)
+			start := time.Date(2026, 3, 10, 23, 30, 0, 0, time.UTC)
+			for i := range rows {
+				rows[i].EventTime = telemetry.At(start.Add(time.Duration(i) * 12 * time.Second)) // an hour, half of it tomorrow
 			}
-			if d.Bytes == 0 {
-				t.Errorf("%s has no bytes", d.Day)
+			write(t, a, commit(0, 0, 1), rows[:200])
+			flush(t, a)
+			write(t, a, commit(0, 1, 2), rows[200:])
+			flush(t, a)
+			var got []string
+			for d, err := range archive.Days(t.Context(), b) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if d.Bytes == 0 {
+					t.Errorf("%s has no bytes", d.Day)
+				}
+				got = append(got, fmt.Sprint(d.Day, " ", d.Files, " ", d.Rows))
 			}
-			got = append(got, fmt.Sprint(d.Day, " ", d.Files, " ", d.Rows))
-		}
-		if want := "[2026-03-10 1 150 2026-03-11 2 150]"; fmt.Sprint(got) != want {
-			t.Errorf("got %v, want %s", got, want)
-		}
-	})
+			if want := "[2026-03-10 1 150 2026-03-11 2 150]"; fmt.Sprint(got) != want {
+				t.Errorf("got %v, want %s", got, want)
+			}
+		})
+	}
 }
 
 func TestCloseFlushesAndEndsEverything(t *testing.T) {

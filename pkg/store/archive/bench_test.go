@@ -17,7 +17,6 @@ import (
 	"github.com/millrace/millrace/pkg/enginetest"
 	"github.com/millrace/millrace/pkg/store"
 	"github.com/millrace/millrace/pkg/store/archive"
-	"github.com/millrace/millrace/pkg/store/archive/bucket"
 	"github.com/millrace/millrace/pkg/telemetry"
 )
 
@@ -28,7 +27,7 @@ const (
 
 // fleet makes the messages of 1,000 devices with two channels each.
 func fleet() [][]store.MessageRow {
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same each time
+	random := rand.New(rand.NewPCG(1, 2))
 	var batches [][]store.MessageRow
 	for from := 0; from < benchRows; from += benchBatch {
 		rows := make([]store.MessageRow, benchBatch)
@@ -64,7 +63,7 @@ func fill(b *testing.B, to archive.Bucket, batches [][]store.MessageRow) {
 // BenchmarkArchive writes and flushes half a million rows of one hour.
 func BenchmarkArchive(b *testing.B) {
 	batches := fleet()
-	for name, to := range map[string]func(testing.TB) bucket.Bucket{"folder": inFolder, "s3": onS3} {
+	for name, to := range kinds() {
 		b.Run(name, func(b *testing.B) {
 			to := to(b)
 			for b.Loop() {

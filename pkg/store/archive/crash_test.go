@@ -176,7 +176,7 @@ func TestWhatACrashedReplicaHadCommittedIsBroughtToItsPlaceByTheNext(t *testing.
 	a := open(t, config(broken))
 	progressOf(t, a, 0)
 	write(t, a, commit(0, 0, 1), hours(messages(0, 30)))
-	broken.at, broken.dead = broken.count()+1+3+1+1+1, true // a list, three files, the record, a list, and then the first copy
+	broken.at, broken.dead = broken.count()+1+2+1+1+1, true // a list, two files, the record, a list, and then the first copy
 	if err := a.Flush(t.Context()); !errors.Is(err, errBroken) {
 		t.Fatalf("flush: %v", err)
 	}

@@ -38,86 +38,85 @@ func config(b archive.Bucket) archive.Config {
 	return archive.Config{Bucket: b, FileAge: time.Hour, UpkeepEvery: -1, Now: time.Now}
 }
 
-func inFolder(t testing.TB) bucket.Bucket {
-	t.Helper()
-	return openBucket(t, bucket.Config{URL: "file://" + t.TempDir()})
+func inFolder(tb testing.TB) bucket.Bucket {
+	tb.Helper()
+	return openBucket(tb, bucket.Config{URL: "file://" + tb.TempDir()})
 }
 
-func openBucket(t testing.TB, cfg bucket.Config) bucket.Bucket {
-	t.Helper()
-	b, err := bucket.Open(t.Context(), cfg)
+func openBucket(tb testing.TB, cfg bucket.Config) bucket.Bucket {
+	tb.Helper()
+	b, err := bucket.Open(tb.Context(), cfg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := b.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return b
 }
 
 // s3Config is where a test may write; everything there is removed when it ends.
-func s3Config(t testing.TB, e *enginetest.Engine) bucket.Config {
-	t.Helper()
+func s3Config(tb testing.TB, e *enginetest.Engine) bucket.Config {
+	tb.Helper()
 	u, err := url.Parse(e.URL)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	u.Path = "/archive-" + strings.ToLower(rand.Text()[:12])
 	return bucket.Config{URL: u.String(), AccessKey: e.Get("access_key"), SecretKey: e.Get("secret_key")}
 }
 
-func onS3(t testing.TB) bucket.Bucket {
-	t.Helper()
-	b := openBucket(t, s3Config(t, enginetest.Need(t, "s3")))
-	t.Cleanup(func() { empty(t, b) })
+func onS3(tb testing.TB) bucket.Bucket {
+	tb.Helper()
+	b := openBucket(tb, s3Config(tb, enginetest.Need(tb, "s3")))
+	tb.Cleanup(func() { empty(tb, b) })
 	return b
 }
 
-func empty(t testing.TB, b archive.Bucket) {
-	t.Helper()
-	ctx := context.WithoutCancel(t.Context())
+func empty(tb testing.TB, b archive.Bucket) {
+	tb.Helper()
+	ctx := context.WithoutCancel(tb.Context())
 	for o, err := range b.List(ctx, "") {
 		if err == nil {
 			err = b.Remove(ctx, o.Key)
 		}
 		if err != nil {
-			t.Errorf("tidy up: %v", err)
+			tb.Errorf("tidy up: %v", err)
 			return
 		}
 	}
 }
 
-// onEach runs a test on every kind of bucket that this machine has.
-func onEach(t *testing.T, test func(t *testing.T, open func(t testing.TB) bucket.Bucket)) {
-	t.Run("folder", func(t *testing.T) { test(t, inFolder) })
-	t.Run("s3", func(t *testing.T) { test(t, onS3) })
+// kinds are the kinds of bucket that tests run on; s3 skips where there is none.
+func kinds() map[string]func(testing.TB) bucket.Bucket {
+	return map[string]func(testing.TB) bucket.Bucket{"folder": inFolder, "s3": onS3}
 }
 
-func open(t testing.TB, cfg archive.Config) *archive.Archive {
-	t.Helper()
-	a, err := archive.Open(t.Context(), cfg)
+func open(tb testing.TB, cfg archive.Config) *archive.Archive {
+	tb.Helper()
+	a, err := archive.Open(tb.Context(), cfg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { crash(t, a) })
+	tb.Cleanup(func() { crash(tb, a) })
 	return a
 }
 
-func crash(t testing.TB, a *archive.Archive) {
-	t.Helper()
+func crash(tb testing.TB, a *archive.Archive) {
+	tb.Helper()
 	if err := a.Abandon(); err != nil && !errors.Is(err, archive.ErrClosed) {
-		t.Error(err)
+		tb.Error(err)
 	}
 }
 
 // visible returns every row that a reader with a glob sees.
-func visible(t testing.TB, b archive.Bucket) []store.MessageRow {
-	t.Helper()
-	rows, err := readAll(t.Context(), b)
+func visible(tb testing.TB, b archive.Bucket) []store.MessageRow {
+	tb.Helper()
+	rows, err := readAll(tb.Context(), b)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return rows
 }
@@ -153,72 +152,72 @@ func messages(from, to int) []store.MessageRow {
 	return rows
 }
 
-func write(t testing.TB, a *archive.Archive, c store.Commit, rows []store.MessageRow) {
-	t.Helper()
-	if err := a.Write(t.Context(), c, rows); err != nil {
-		t.Fatal(err)
+func write(tb testing.TB, a *archive.Archive, c store.Commit, rows []store.MessageRow) {
+	tb.Helper()
+	if err := a.Write(tb.Context(), c, rows); err != nil {
+		tb.Fatal(err)
 	}
 }
 
-func flush(t testing.TB, a *archive.Archive) {
-	t.Helper()
-	if err := a.Flush(t.Context()); err != nil {
-		t.Fatal(err)
+func flush(tb testing.TB, a *archive.Archive) {
+	tb.Helper()
+	if err := a.Flush(tb.Context()); err != nil {
+		tb.Fatal(err)
 	}
 }
 
-func progressOf(t testing.TB, a *archive.Archive, number int) uint64 {
-	t.Helper()
-	p, _, err := a.Progress(t.Context(), worker, bus.PartitionID{Topic: bus.Telemetry, Number: number})
+func progressOf(tb testing.TB, a *archive.Archive, number int) uint64 {
+	tb.Helper()
+	p, _, err := a.Progress(tb.Context(), worker, bus.PartitionID{Topic: bus.Telemetry, Number: number})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return p.Through.Seq
 }
 
 // wantOnce checks that the messages from..to are visible, each once, and nothing else.
-func wantOnce(t testing.TB, b archive.Bucket, from, to int) {
-	t.Helper()
-	rows := visible(t, b)
+func wantOnce(tb testing.TB, b archive.Bucket, from, to int) {
+	tb.Helper()
+	rows := visible(tb, b)
 	seen := map[string]int{}
 	for i := range rows {
 		seen[rows[i].MessageID]++
 	}
 	for i := from; i < to; i++ {
 		if n := seen[fmt.Sprintf("id-%d", i)]; n != 1 {
-			t.Fatalf("message %d is there %d times (of %d rows), want once", i, n, len(rows))
+			tb.Fatalf("message %d is there %d times (of %d rows), want once", i, n, len(rows))
 		}
 	}
 	if len(rows) != to-from {
-		t.Errorf("%d rows, want %d", len(rows), to-from)
+		tb.Errorf("%d rows, want %d", len(rows), to-from)
 	}
 }
 
-func wantNoneTwice(t testing.TB, rows []store.MessageRow) {
-	t.Helper()
+func wantNoneTwice(tb testing.TB, rows []store.MessageRow) {
+	tb.Helper()
 	seen := map[string]bool{}
 	for i := range rows {
 		if seen[rows[i].MessageID] {
-			t.Fatalf("message %s is visible twice", rows[i].MessageID)
+			tb.Fatalf("message %s is visible twice", rows[i].MessageID)
 		}
 		seen[rows[i].MessageID] = true
 	}
 }
 
-func keys(t testing.TB, b archive.Bucket, prefix string) []string {
-	t.Helper()
+func keys(tb testing.TB, b archive.Bucket, prefix string) []string {
+	tb.Helper()
 	var all []string
-	for o, err := range b.List(t.Context(), prefix) {
+	for o, err := range b.List(tb.Context(), prefix) {
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		all = append(all, o.Key)
 	}
 	return all
 }
 
-func eventually(t testing.TB, what string, is func() bool) {
-	t.Helper()
+func eventually(tb testing.TB, what string, is func() bool) {
+	tb.Helper()
 	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	tick := time.NewTicker(2 * time.Millisecond)
@@ -227,7 +226,7 @@ func eventually(t testing.TB, what string, is func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			t.Fatalf("not within a minute: %s", what)
+			tb.Fatalf("not within a minute: %s", what)
 		}
 	}
 }
@@ -235,7 +234,7 @@ func eventually(t testing.TB, what string, is func() bool) {
 // hours makes row i an hour later than row i-1, so that a flush has many files.
 func hours(rows []store.MessageRow) []store.MessageRow {
 	for i := range rows {
-		rows[i].EventTime += telemetry.Time(int64(i%3) * int64(time.Hour))
+		rows[i].EventTime += telemetry.Time(int64(i%2) * int64(time.Hour))
 	}
 	return rows
 }

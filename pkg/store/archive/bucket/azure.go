@@ -1,6 +1,7 @@
 package bucket
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -14,7 +15,7 @@ import (
 )
 
 // openAzure takes the parameters storage_account, domain and protocol, as azureblob.ServiceURLOptions says.
-func openAzure(cfg Config, u *url.URL) (*cloud, error) {
+func openAzure(ctx context.Context, cfg Config, u *url.URL) (*cloud, error) {
 	q := u.Query()
 	if err := unknown(q, "storage_account", "domain", "protocol"); err != nil {
 		return nil, err
@@ -42,7 +43,7 @@ func openAzure(cfg Config, u *url.URL) (*cloud, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := azureblob.OpenBucket(nil, client, nil) //nolint:staticcheck // it takes a context and does not use it
+	b, err := azureblob.OpenBucket(ctx, client, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -41,7 +41,7 @@ func openFolder(u *url.URL) (*folder, error) {
 
 // makeDir makes a folder and those above it, durably.
 func makeDir(dir string) error {
-	if st, err := os.Stat(dir); err == nil && st.IsDir() {
+	if st, err := os.Stat(dir); err == nil && st.IsDir() { //nolint:gosec // the configuration says where
 		return nil
 	}
 	up := filepath.Dir(dir)
@@ -50,7 +50,7 @@ func makeDir(dir string) error {
 			return err
 		}
 	}
-	if err := os.Mkdir(dir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.Mkdir(dir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // as above
 		return err
 	}
 	return syncDir(up)

@@ -46,7 +46,7 @@ func Open(ctx context.Context, cfg Config) (Bucket, error) {
 	case "gs":
 		b, err = openGoogle(ctx, cfg, u)
 	case "azblob":
-		b, err = openAzure(cfg, u)
+		b, err = openAzure(ctx, cfg, u)
 	case "file":
 		b, err = openFolder(u)
 	default:
