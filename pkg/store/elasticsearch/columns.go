@@ -29,7 +29,7 @@ const (
 	fieldProperties   = "millrace.properties"
 	fieldAttributes   = "millrace.attributes"
 	fieldSource       = "millrace.source"
-	fieldCredential   = "millrace.credential"
+	fieldCredential   = "millrace.credential" //nolint:gosec // the name of a field
 	fieldCodec        = "millrace.codec"
 
 	fieldTopic        = "millrace.topic"

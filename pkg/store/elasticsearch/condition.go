@@ -57,6 +57,7 @@ func (c *condition) take(w store.Condition) ([]valueKind, error) {
 		case store.Equal, store.NotEqual:
 			c.texts = []string{v}
 			return []valueKind{text}, nil
+		case store.AtLeast, store.Below, store.In:
 		}
 	case []string:
 		if w.Op == store.In && len(v) > 0 {
@@ -227,6 +228,7 @@ func (c *condition) compare(v any) bool {
 			return strings.Contains(strings.ToLower(v), c.texts[0])
 		case store.NotEqual:
 			return v != c.texts[0]
+		case store.Equal, store.In, store.AtLeast, store.Below:
 		}
 		return slices.Contains(c.texts, v)
 	case bool, int64:

@@ -26,7 +26,7 @@ type Config struct {
 	HistoryFor, LogsFor, DeadLettersFor time.Duration
 	// Timeout bounds each call whose context has no deadline; 0 means 30 s.
 	Timeout time.Duration
-	// RequestBytes is the size at which a bulk request is sent; 0 means 4 MiB. One larger document goes alone. The server's
+	// RequestBytes is the size at which a bulk request is sent; 0 means 2 MiB. One larger document goes alone. The server's
 	// http.max_content_length (100 MB) is never reached; where a proxy allows less, requests are cut in halves.
 	RequestBytes int
 	// Requests is how many bulk requests one write has under way; 0 means 2.
@@ -39,7 +39,7 @@ type Config struct {
 const (
 	defaultPrefix       = "millrace"
 	defaultTimeout      = 30 * time.Second
-	defaultRequestBytes = 4 << 20
+	defaultRequestBytes = 2 << 20
 	defaultRequests     = 2
 	upkeepEvery         = time.Hour
 )

@@ -40,98 +40,98 @@ type site struct {
 	engine *enginetest.Engine
 }
 
-func newSite(t testing.TB, engine string) *site {
-	t.Helper()
-	s := &site{engine: enginetest.Need(t, engine)}
+func newSite(tb testing.TB, engine string) *site {
+	tb.Helper()
+	s := &site{engine: enginetest.Need(tb, engine)}
 	s.cfg = elasticsearch.Config{
 		URL: s.engine.URL, User: s.engine.Get("user"), Password: s.engine.Get("password"), Now: time.Now,
 		Prefix: "t" + strings.ToLower(rand.Text()),
 	}
 	if ca := s.engine.Get("ca"); ca != "" {
-		s.cfg.TLS = trusting(t, ca)
+		s.cfg.TLS = trusting(tb, ca)
 	}
-	if _, err := elasticsearch.Migrate(t.Context(), s.cfg, elasticsearch.MigrateOptions{}); err != nil {
-		t.Fatal(err)
+	if _, err := elasticsearch.Migrate(tb.Context(), s.cfg, elasticsearch.MigrateOptions{}); err != nil {
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { s.remove(t) })
+	tb.Cleanup(func() { s.remove(tb) })
 	return s
 }
 
-func trusting(t testing.TB, ca string) *tls.Config {
-	t.Helper()
+func trusting(tb testing.TB, ca string) *tls.Config {
+	tb.Helper()
 	pem, err := os.ReadFile(ca)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(pem) {
-		t.Fatalf("%s has no certificates", ca)
+		tb.Fatalf("%s has no certificates", ca)
 	}
 	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 }
 
 // open returns the store as a fresh process sees it.
-func (s *site) open(t testing.TB) *elasticsearch.DB {
-	t.Helper()
-	db, err := elasticsearch.Open(t.Context(), s.cfg)
+func (s *site) open(tb testing.TB) *elasticsearch.DB {
+	tb.Helper()
+	db, err := elasticsearch.Open(tb.Context(), s.cfg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := db.Close(); err != nil {
-			t.Errorf("close: %v", err)
+			tb.Errorf("close: %v", err)
 		}
 	})
 	return db
 }
 
 // empty returns a store without rows.
-func (s *site) empty(t testing.TB) *elasticsearch.DB {
-	t.Helper()
-	db := s.open(t)
-	s.deleteIndices(t, db)
+func (s *site) empty(tb testing.TB) *elasticsearch.DB {
+	tb.Helper()
+	db := s.open(tb)
+	s.deleteIndices(tb, db)
 	return db
 }
 
-func (s *site) deleteIndices(t testing.TB, db *elasticsearch.DB) {
-	t.Helper()
+func (s *site) deleteIndices(tb testing.TB, db *elasticsearch.DB) {
+	tb.Helper()
 	var indices map[string]any
-	call(t, db, http.MethodGet, "/"+s.cfg.Prefix+"-*/_alias", nil, &indices)
+	call(tb, db, http.MethodGet, "/"+s.cfg.Prefix+"-*/_alias", nil, &indices)
 	for part := range slices.Chunk(slices.Sorted(maps.Keys(indices)), 40) {
-		call(t, db, http.MethodDelete, "/"+strings.Join(part, ",")+"?ignore_unavailable=true", nil, nil)
+		call(tb, db, http.MethodDelete, "/"+strings.Join(part, ",")+"?ignore_unavailable=true", nil, nil)
 	}
 }
 
 // remove deletes all that the test made.
-func (s *site) remove(t testing.TB) {
-	t.Helper()
+func (s *site) remove(tb testing.TB) {
+	tb.Helper()
 	cfg := s.cfg
 	cfg.LogsFor, cfg.HistoryFor, cfg.DeadLettersFor = 0, 0, 0
-	ctx := context.WithoutCancel(t.Context())
+	ctx := context.WithoutCancel(tb.Context())
 	db, err := elasticsearch.Open(ctx, cfg)
 	if err != nil {
-		t.Errorf("clean up: %v", err)
+		tb.Errorf("clean up: %v", err)
 		return
 	}
 	defer func() { _ = db.Close() }()
-	s.deleteIndices(t, db)
+	s.deleteIndices(tb, db)
 	for _, kind := range []string{"_index_template", "_component_template"} {
 		if err := db.Call(ctx, http.MethodDelete, "/"+kind+"/"+s.cfg.Prefix+"-*", nil, nil); err != nil {
-			t.Errorf("clean up: %v", err)
+			tb.Errorf("clean up: %v", err)
 		}
 	}
 }
 
-func call(t testing.TB, db *elasticsearch.DB, method, path string, body, out any) {
-	t.Helper()
-	if err := db.Call(context.WithoutCancel(t.Context()), method, path, body, out); err != nil {
-		t.Fatal(err)
+func call(tb testing.TB, db *elasticsearch.DB, method, path string, body, out any) {
+	tb.Helper()
+	if err := db.Call(context.WithoutCancel(tb.Context()), method, path, body, out); err != nil {
+		tb.Fatal(err)
 	}
 }
 
-func refresh(t testing.TB, db *elasticsearch.DB) {
-	t.Helper()
-	call(t, db, http.MethodPost, "/"+db.Prefix()+"-*/_refresh", nil, nil)
+func refresh(tb testing.TB, db *elasticsearch.DB) {
+	tb.Helper()
+	call(tb, db, http.MethodPost, "/"+db.Prefix()+"-*/_refresh", nil, nil)
 }
 
 // each calls take with every row of a table, as a search sees it after a refresh.
@@ -310,82 +310,140 @@ func readDeadLetters(t *testing.T, db *elasticsearch.DB) []telemetry.DeadLetter 
 
 func TestLogs(t *testing.T) {
 	eachEngine(t, func(t *testing.T, s *site) {
+		t.Helper()
 		var wrap func(db *elasticsearch.DB) storetest.LogStore
 		wrap = func(db *elasticsearch.DB) storetest.LogStore {
 			return storetest.LogStore{
 				LogWriter: db.Logs(),
-				Read:      func(t *testing.T) []store.MessageRow { return readLogs(t, db) },
-				Crash:     func(t *testing.T) storetest.LogStore { return wrap(s.open(t)) },
+				Read: func(t *testing.T) []store.MessageRow {
+					t.Helper()
+					return readLogs(t, db)
+				},
+				Crash: func(t *testing.T) storetest.LogStore {
+					t.Helper()
+					return wrap(s.open(t))
+				},
 			}
 		}
-		storetest.Logs(t, func(t *testing.T) storetest.LogStore { return wrap(s.empty(t)) })
+		storetest.Logs(t, func(t *testing.T) storetest.LogStore {
+			t.Helper()
+			return wrap(s.empty(t))
+		})
 	})
 }
 
 func TestState(t *testing.T) {
 	eachEngine(t, func(t *testing.T, s *site) {
+		t.Helper()
 		var wrap func(db *elasticsearch.DB) storetest.StateStore
 		wrap = func(db *elasticsearch.DB) storetest.StateStore {
 			return storetest.StateStore{
 				StateWriter: db.State(),
-				States:      func(t *testing.T) []store.MessageRow { return readStates(t, db) },
-				Devices:     func(t *testing.T) []storetest.Device { return readDevices(t, db) },
-				Crash:       func(t *testing.T) storetest.StateStore { return wrap(s.open(t)) },
+				States: func(t *testing.T) []store.MessageRow {
+					t.Helper()
+					return readStates(t, db)
+				},
+				Devices: func(t *testing.T) []storetest.Device {
+					t.Helper()
+					return readDevices(t, db)
+				},
+				Crash: func(t *testing.T) storetest.StateStore {
+					t.Helper()
+					return wrap(s.open(t))
+				},
 			}
 		}
-		storetest.State(t, func(t *testing.T) storetest.StateStore { return wrap(s.empty(t)) })
+		storetest.State(t, func(t *testing.T) storetest.StateStore {
+			t.Helper()
+			return wrap(s.empty(t))
+		})
 	})
 }
 
 func TestHistory(t *testing.T) {
 	eachEngine(t, func(t *testing.T, s *site) {
+		t.Helper()
 		var wrap func(db *elasticsearch.DB) storetest.HistoryStore
 		wrap = func(db *elasticsearch.DB) storetest.HistoryStore {
 			return storetest.HistoryStore{
 				HistoryWriter: db.History(),
-				Read:          func(t *testing.T) []store.MessageRow { return readHistory(t, db) },
-				Crash:         func(t *testing.T) storetest.HistoryStore { return wrap(s.open(t)) },
+				Read: func(t *testing.T) []store.MessageRow {
+					t.Helper()
+					return readHistory(t, db)
+				},
+				Crash: func(t *testing.T) storetest.HistoryStore {
+					t.Helper()
+					return wrap(s.open(t))
+				},
 			}
 		}
-		storetest.History(t, func(t *testing.T) storetest.HistoryStore { return wrap(s.empty(t)) })
+		storetest.History(t, func(t *testing.T) storetest.HistoryStore {
+			t.Helper()
+			return wrap(s.empty(t))
+		})
 	})
 }
 
 func TestAggregates(t *testing.T) {
 	eachEngine(t, func(t *testing.T, s *site) {
+		t.Helper()
 		var wrap func(db *elasticsearch.DB) storetest.AggregateStore
 		wrap = func(db *elasticsearch.DB) storetest.AggregateStore {
 			return storetest.AggregateStore{
 				AggregateWriter: db.Aggregates(),
-				Read:            func(t *testing.T) []telemetry.Aggregate { return readAggregates(t, db) },
-				Crash:           func(t *testing.T) storetest.AggregateStore { return wrap(s.open(t)) },
+				Read: func(t *testing.T) []telemetry.Aggregate {
+					t.Helper()
+					return readAggregates(t, db)
+				},
+				Crash: func(t *testing.T) storetest.AggregateStore {
+					t.Helper()
+					return wrap(s.open(t))
+				},
 			}
 		}
-		storetest.Aggregates(t, func(t *testing.T) storetest.AggregateStore { return wrap(s.empty(t)) })
+		storetest.Aggregates(t, func(t *testing.T) storetest.AggregateStore {
+			t.Helper()
+			return wrap(s.empty(t))
+		})
 	})
 }
 
 func TestDeadLetters(t *testing.T) {
 	eachEngine(t, func(t *testing.T, s *site) {
+		t.Helper()
 		var wrap func(db *elasticsearch.DB) storetest.DeadLetterStore
 		wrap = func(db *elasticsearch.DB) storetest.DeadLetterStore {
 			return storetest.DeadLetterStore{
 				DeadLetterWriter: db.DeadLetters(),
-				Read:             func(t *testing.T) []telemetry.DeadLetter { return readDeadLetters(t, db) },
-				Crash:            func(t *testing.T) storetest.DeadLetterStore { return wrap(s.open(t)) },
+				Read: func(t *testing.T) []telemetry.DeadLetter {
+					t.Helper()
+					return readDeadLetters(t, db)
+				},
+				Crash: func(t *testing.T) storetest.DeadLetterStore {
+					t.Helper()
+					return wrap(s.open(t))
+				},
 			}
 		}
-		storetest.DeadLetters(t, func(t *testing.T) storetest.DeadLetterStore { return wrap(s.empty(t)) })
+		storetest.DeadLetters(t, func(t *testing.T) storetest.DeadLetterStore {
+			t.Helper()
+			return wrap(s.empty(t))
+		})
 	})
 }
 
 func TestSelect(t *testing.T) {
 	eachEngine(t, func(t *testing.T, s *site) {
+		t.Helper()
 		storetest.Select(t, func(t *testing.T) storetest.SelectStore {
+			t.Helper()
 			db := s.empty(t)
 			return storetest.SelectStore{
 				Reader: db, State: db.State(), History: db.History(), Aggregates: db.Aggregates(), Logs: db.Logs(), DeadLetters: db.DeadLetters(),
-				Refresh: func(t *testing.T) { refresh(t, db) },
+				Refresh: func(t *testing.T) {
+					t.Helper()
+					refresh(t, db)
+				},
 			}
 		})
 	})

@@ -77,5 +77,5 @@ func appendTextBytes(dst, b []byte) []byte {
 	if len(b) == 0 {
 		return append(dst, '"', '"')
 	}
-	return appendText(dst, unsafe.String(unsafe.SliceData(b), len(b)))
+	return appendText(dst, unsafe.String(unsafe.SliceData(b), len(b))) //nolint:gosec // it ends with this call
 }

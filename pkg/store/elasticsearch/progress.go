@@ -96,7 +96,7 @@ func (m *mark) progress(topic string) (p bus.Progress, ok bool, err error) {
 func (m *mark) set(s store.Span) {
 	t := topicMark{Topic: s.Partition.Topic, Through: s.Through.Through.String()}
 	for _, o := range s.Through.Origins {
-		t.Origins = append(t.Origins, originMark{o.Partition, o.Position.String()})
+		t.Origins = append(t.Origins, originMark{o.Partition, o.String()})
 	}
 	at := slices.IndexFunc(m.Topics, func(t topicMark) bool { return t.Topic == s.Partition.Topic })
 	if at < 0 {

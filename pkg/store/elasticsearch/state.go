@@ -44,7 +44,7 @@ type version struct {
 func versionOf(m *store.MessageRow) version { return version{m.EventTime, m.Origin} }
 
 func (v version) compare(w version) int {
-	return cmp.Or(cmp.Compare(v.time, w.time), cmp.Compare(v.Partition, w.Partition), v.Position.Compare(w.Position))
+	return cmp.Or(cmp.Compare(v.time, w.time), cmp.Compare(v.Partition, w.Partition), v.Compare(w.Position))
 }
 
 // channelID is the key of device_state.

@@ -36,8 +36,15 @@ func aggregateFault(a *telemetry.Aggregate) string {
 		name  string
 		value float64
 	}{
-		{"min", a.Min}, {"max", a.Max}, {"sum", a.Sum}, {"avg", a.Avg()}, {"first", a.First}, {"last", a.Last},
-		{"p50", a.P50}, {"p95", a.P95}, {"p99", a.P99},
+		{"min", a.Min},
+		{"max", a.Max},
+		{"sum", a.Sum},
+		{"avg", a.Avg()},
+		{"first", a.First},
+		{"last", a.Last},
+		{"p50", a.P50},
+		{"p95", a.P95},
+		{"p99", a.P99},
 	} {
 		if !finite(n.value) {
 			return fmt.Sprintf("%s is %v, want a finite number", n.name, n.value)
