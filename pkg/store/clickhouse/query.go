@@ -107,7 +107,7 @@ func (db *DB) Query(ctx context.Context, req answer.Request) (answer.Result, err
 	maxRows, timeout := req.Limits()
 	work, cancel := context.WithTimeout(ctx, timeout)
 	result := &queryResult{from: q, caller: ctx, work: work, cancel: cancel, maxRows: maxRows}
-	if err := result.run(req, timeout); err != nil {
+	if err := result.run(work, req, timeout); err != nil {
 		err = result.explain(err)
 		result.Close()
 		return nil, fmt.Errorf("query: %w", err)

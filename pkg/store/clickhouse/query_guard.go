@@ -129,10 +129,7 @@ func (g guard) tree(statement string, lines []string) error {
 // node looks at one line and the one before it.
 func (g guard) node(node, before string) error {
 	what, rest, _ := strings.Cut(node, " ")
-	name := rest
-	if i := strings.Index(rest, " ("); i >= 0 {
-		name = rest[:i]
-	}
+	name, _, _ := strings.Cut(rest, " (")
 	switch what {
 	case "TableIdentifier":
 		if qualifier, table, ok := cutLast(name); ok && qualifier != g.database {

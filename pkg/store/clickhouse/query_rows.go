@@ -30,7 +30,7 @@ type queryResult struct {
 	closed    bool
 }
 
-func (r *queryResult) run(req answer.Request, timeout time.Duration) error {
+func (r *queryResult) run(ctx context.Context, req answer.Request, timeout time.Duration) error {
 	conn, err := r.from.open()
 	if err != nil {
 		return err
@@ -41,11 +41,11 @@ func (r *queryResult) run(req answer.Request, timeout time.Duration) error {
 	}
 	settings := r.from.settings(statement, r.maxRows, timeout)
 	own := ch.Settings{"readonly": 1, "max_execution_time": settings["max_execution_time"]}
-	if err := r.from.check(ch.Context(r.work, ch.WithSettings(own)), conn, statement); err != nil {
+	if err := r.from.check(ch.Context(ctx, ch.WithSettings(own)), conn, statement); err != nil {
 		return err
 	}
-	ctx := ch.Context(r.work, ch.WithSettings(settings))
-	rows, err := conn.Query(ctx, statement) //nolint:rowserrcheck,sqlclosecheck // Rows and Close do
+	ctx = ch.Context(ctx, ch.WithSettings(settings))
+	rows, err := conn.Query(ctx, statement)
 	if err != nil {
 		return err // beside it the library returns rows that are a nil pointer
 	}

@@ -72,6 +72,7 @@ func rowsOf(t *testing.T, db *clickhouse.DB, req answer.Request) ([]string, erro
 
 func TestQueryAnswers(t *testing.T) {
 	protocols(t, func(t *testing.T, h *home) {
+		t.Helper()
 		db := asked(t, h, nil)
 		for _, c := range []struct {
 			sql    string
@@ -111,6 +112,7 @@ func TestQueryAnswers(t *testing.T) {
 
 func TestQueryKeepsOutOfEverythingElse(t *testing.T) {
 	protocols(t, func(t *testing.T, h *home) {
+		t.Helper()
 		db := asked(t, h, nil)
 		internal := h.cfg.Database + "_internal"
 		for _, sql := range []string{
@@ -159,6 +161,7 @@ func TestQueryKeepsOutOfEverythingElse(t *testing.T) {
 
 func TestQueryTellsWhatIsWrong(t *testing.T) {
 	protocols(t, func(t *testing.T, h *home) {
+		t.Helper()
 		db := asked(t, h, nil)
 		for _, c := range []struct {
 			sql    string
@@ -185,6 +188,7 @@ func TestQueryTellsWhatIsWrong(t *testing.T) {
 
 func TestQueryLimitsRowsTimeAndMemory(t *testing.T) {
 	protocols(t, func(t *testing.T, h *home) {
+		t.Helper()
 		db := asked(t, h, func(c *clickhouse.Config) {
 			c.Queries = clickhouse.QueryConfig{Queries: 2, Wait: 50 * time.Millisecond, MemoryBytes: 200 << 20}
 		})
@@ -231,6 +235,7 @@ func TestQueryAnswersInEveryForm(t *testing.T) {
 		toDateTime64('2017-04-12 17:05:20.4808507', 9, 'UTC') AS g, toDateTime('2017-04-12 17:05:20') AS h, toDecimal64(12.34, 3) AS i, [1, 2] AS j, CAST(NULL, 'Nullable(String)') AS k,
 		toLowCardinality('x') AS l, toInt128('170141183460469231731687303715884105727') AS m, map('k', 1.5) AS n`
 	protocols(t, func(t *testing.T, h *home) {
+		t.Helper()
 		db := asked(t, h, nil)
 		for _, form := range answer.Encodings() {
 			result, err := db.Query(t.Context(), answer.Request{SQL: sql})

@@ -83,7 +83,7 @@ func neutral(v reflect.Value) any {
 		if v.IsNil() {
 			return nil
 		}
-		if _, ok := v.Interface().(*big.Int); ok {
+		if _, ok := reflect.TypeAssert[*big.Int](v); ok {
 			return v.Interface()
 		}
 		v = v.Elem()
@@ -117,6 +117,7 @@ func neutral(v reflect.Value) any {
 		return all
 	case reflect.Map:
 		return neutralMap(v)
+	default: // as text
 	}
 	text := fmt.Sprint(v.Interface())
 	if strings.HasPrefix(v.Type().String(), "decimal.") {
