@@ -47,20 +47,20 @@ func Drain(ctx context.Context, cfg Config, p *service.Process) (err error) {
 	defer func() { err = errors.Join(err, pl.close()) }()
 	var before string
 	for idle := 0; ; {
-		if err := pl.work(ctx); err != nil {
-			return fmt.Errorf("drain: %w", err)
-		}
 		lags, err := pl.lags(ctx)
 		if err != nil {
 			return fmt.Errorf("drain: %w", err)
 		}
-		if len(lags) == 0 {
+		if len(lags) == 0 { // at once, as a rule: an instance that ended well has nothing left to read
 			return nil
 		}
 		if now := fmt.Sprint(lags); now != before {
 			before, idle = now, 0
 		} else if idle++; idle >= drainRounds {
 			return fmt.Errorf("drain: %s: start the instance again with `millrace run` and see what its log says", explain(lags))
+		}
+		if err := pl.work(ctx); err != nil {
+			return fmt.Errorf("drain: %w", err)
 		}
 	}
 }

@@ -1,11 +1,13 @@
 package move
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/millrace/millrace/pkg/store"
 	"github.com/millrace/millrace/pkg/telemetry"
@@ -16,7 +18,21 @@ const (
 	rangeRows = 500_000   // of the source that are compared at a time, where a table has days
 	nameRows  = 2_000_000 // up to which rows that differ are named
 	nameMax   = 10        // of one table
+
+	patienceDefault = 15 * time.Second // of Options
+	lookEvery       = time.Second
 )
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
 
 // comparison says how one table is compared.
 type comparison struct {
@@ -46,14 +62,20 @@ func (r *runner) compare(ctx context.Context, c comparison, target store.Reader)
 	r.began("compare "+c.table, 0, units)
 	var done uint64
 	sides := map[string][2]digest{}
+	patience := cmp.Or(r.o.Patience, patienceDefault)
 	for _, s := range stretches {
 		var here, there digest
 		err := r.scan(ctx, r.source.DB, c, s, rangeRows, func(_ []any, hash uint64) { here.add(hash) })
-		if err == nil {
+		for err == nil {
 			err = r.retry(ctx, c.table, func() error {
 				there = digest{}
 				return r.scan(ctx, target, c, s, pageRows, func(_ []any, hash uint64) { there.add(hash) })
 			})
+			if err != nil || here == there || patience <= 0 {
+				break
+			}
+			patience -= lookEvery
+			err = pause(ctx, lookEvery)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("compare %s: %w", c.table, err)

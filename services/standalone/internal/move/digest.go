@@ -48,6 +48,7 @@ func appendValue(dst []byte, v any, c column) []byte {
 		return append(dst, 0)
 	case string:
 		v = strings.ReplaceAll(strings.ToValidUTF8(v, "\uFFFD"), "\x00", "\u2400")
+		v = strings.ReplaceAll(v, `\u0000`, `\u2400`)
 		dst = strconv.AppendInt(append(dst, 't'), int64(len(v)), 10)
 		return append(append(dst, ':'), v...)
 	case []byte:

@@ -30,9 +30,12 @@ type Options struct {
 	Name       string // of the target, for Marker: another name is another move
 	Marker     string // file beside the source that says which rows were there when the move began, and how far it came
 	Partitions int    // of every topic, the same on both sides
-	Tell       func(Step)
-	Log        *slog.Logger
-	Now        func() time.Time
+	// Patience is for an engine such as Elasticsearch, which shows what it took after a while: how long a table that differs is looked at
+	// again. 0 means 15 s, negative not at all.
+	Patience time.Duration
+	Tell     func(Step)
+	Log      *slog.Logger
+	Now      func() time.Time
 }
 
 // Standing is the Step that says that what is now has moved and is equal: the target's workers may begin.

@@ -73,7 +73,7 @@ func (i *instance) target() Target {
 func options(t *testing.T, i *instance) Options {
 	t.Helper()
 	return Options{
-		Name: "test", Marker: filepath.Join(i.dir, "move.json"), Partitions: 4, Log: slog.New(slog.DiscardHandler), Now: time.Now,
+		Name: "test", Marker: filepath.Join(i.dir, "move.json"), Partitions: 4, Patience: -1, Log: slog.New(slog.DiscardHandler), Now: time.Now,
 	}
 }
 
