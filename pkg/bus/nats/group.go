@@ -47,7 +47,7 @@ func (l *Log) subscribe(ctx context.Context, group string, topics []string, own 
 }
 
 // serve is a member under one lease after the other, until ctx ends, or an own ends it.
-func (l *Log) serve(ctx context.Context, group string, topics []string, own ownFunc) (first error, ended bool) { //nolint:revive // the error is of the past
+func (l *Log) serve(ctx context.Context, group string, topics []string, own ownFunc) (first error, ended bool) {
 	r := l.enter() //nolint:contextcheck // it is shared by all members
 	defer l.leave()
 	for ctx.Err() == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -48,13 +49,8 @@ func (l *Log) layOutInTime(ctx context.Context) error {
 // notYet reports whether a server says, or fails to say, what one says that has no leader or too few peers at the moment.
 func notYet(err error) bool {
 	const codeNoSuitablePeers, codePeerNotMember, codeNotAvailable, codeNoLeader = 10005, 10006, 10008, 10009
-	var api *jetstream.APIError
-	if errors.As(err, &api) {
-		switch api.ErrorCode {
-		case codeNoSuitablePeers, codePeerNotMember, codeNotAvailable, codeNoLeader:
-			return true
-		}
-		return false
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
+		return slices.Contains([]jetstream.ErrorCode{codeNoSuitablePeers, codePeerNotMember, codeNotAvailable, codeNoLeader}, api.ErrorCode)
 	}
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, errDisconnected)
 }

@@ -55,7 +55,7 @@ func (r *roster) acquireLease(ctx context.Context) (*lease, error) {
 			return h, nil
 		case ctx.Err() != nil:
 			h.lost(nil)
-			return nil, nil
+			return nil, nil //nolint:nilerr // the end was asked for
 		case errors.Is(err, nats.ErrConnectionClosed):
 			h.lost(nil)
 			return nil, fmt.Errorf("ask for a lease: %w", err)

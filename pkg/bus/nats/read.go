@@ -92,7 +92,7 @@ func (l *Log) deliver(ctx context.Context, stream string, consumer jetstream.Con
 	}
 	defer msgs.stop()
 	for delivered := uint64(1); ; delivered++ {
-		msg, err := msgs.next(ctx, link) //nolint:contextcheck // two contexts, and either may end it
+		msg, err := msgs.next(ctx, link)
 		if err != nil {
 			return err
 		}

@@ -112,7 +112,7 @@ func (r *roster) hold(ctx context.Context) {
 			return
 		}
 		r.set(func() { r.mine = h })
-		h.keep(h.life) // ends with ctx or the lease
+		h.keep(h.life) //nolint:contextcheck // it ends with ctx, or with the lease
 		r.set(func() { r.mine = nil })
 		r.running.Go(func() {
 			h.using.Wait() // until then it may own something
