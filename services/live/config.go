@@ -14,7 +14,7 @@ type Config struct {
 	Feed  feed.Config `yaml:"feed" doc:"Limits of those who follow live."`
 	SSE   SSEConfig   `yaml:"sse" doc:"Server-sent events, GET /v1/live."`
 	Query QueryConfig `yaml:"query" doc:"Limits of the query API."`
-	NATS  bool        `yaml:"nats" doc:"Publish events on the NATS subjects live.<stream>.<device>.<channel> as well. Switch it off in all but one of several live workers."`
+	NATS  bool        `yaml:"nats" doc:"Publish events on the NATS subjects live.<stream>.<device>.<channel> as well; several live workers share that out among them."`
 	Page  bool        `yaml:"page" doc:"Serve the page at /."`
 }
 

@@ -34,7 +34,7 @@ func (l *Live) publish(ctx context.Context) {
 			return
 		}
 		l.deps.Log.WarnContext(ctx, "sharing out what is published onto NATS begins again", "error", err)
-		pause(ctx, listenedEvery)
+		pause(ctx)
 	}
 }
 
@@ -53,7 +53,7 @@ const (
 // publishShare publishes one share for as long as this process owns it.
 func (l *Live) publishShare(ctx context.Context, share bus.Share) error {
 	p := &publisher{live: l, filter: feed.Filter{Shares: []int{share.Number}}, share: &share, written: l.deps.Now()}
-	for said := ""; ctx.Err() == nil; pause(ctx, listenedEvery) {
+	for said := ""; ctx.Err() == nil; pause(ctx) {
 		at, err := p.resume(ctx)
 		if err == nil {
 			p.last = l.deps.Feed.TokenAt(share.Number, at)
@@ -83,7 +83,7 @@ func (p *publisher) run(ctx context.Context) {
 		// The place is taken before anybody is looked for: whoever comes until the next look misses nothing.
 		if place := p.live.deps.Feed.Token(); !p.live.listenedTo() {
 			p.last = place
-			pause(ctx, listenedEvery)
+			pause(ctx)
 			continue
 		}
 		err := p.whileListenedTo(ctx)
@@ -94,15 +94,15 @@ func (p *publisher) run(ctx context.Context) {
 			said = err.Error()
 			p.live.deps.Log.WarnContext(ctx, "publishing onto NATS begins again", "error", err)
 		}
-		pause(ctx, listenedEvery)
+		pause(ctx)
 	}
 }
 
 // listenedTo reports whether anybody may be listening on NATS; who cannot know assumes so.
 func (l *Live) listenedTo() bool { return l.deps.Listened == nil || l.deps.Listened() }
 
-func pause(ctx context.Context, d time.Duration) {
-	again := time.NewTimer(d)
+func pause(ctx context.Context) {
+	again := time.NewTimer(listenedEvery)
 	defer again.Stop()
 	select {
 	case <-again.C:
@@ -116,7 +116,7 @@ func (p *publisher) whileListenedTo(ctx context.Context) error {
 	var watch sync.WaitGroup
 	watch.Go(func() {
 		for p.live.listenedTo() && listened.Err() == nil {
-			pause(listened, listenedEvery)
+			pause(listened)
 		}
 		stop()
 	})
