@@ -178,6 +178,9 @@ func TestAReaderThatHearsNothingSaysSoAndReadsOnWhenItIsAskedAgain(t *testing.T)
 				got = append(got, string(r.Value))
 			}
 			at = batch.Last()
+			if len(got) == 3 {
+				break
+			}
 			if len(got) == 1 {
 				between.hold() // a connection on which nothing comes any more
 				appendUntilDone(t, other, records("b", "c"))
