@@ -80,7 +80,11 @@ func (b *windowBlock) add(a *telemetry.Aggregate) {
 
 func aggregateColumns() []columnType {
 	columns := []columnType{
-		{"tenant", kindText}, {"device_id", kindText}, {"channel_key", kindText}, {"window_start", kindTime}, {"window_seconds", "Float64"},
+		{"tenant", kindText},
+		{"device_id", kindText},
+		{"channel_key", kindText},
+		{"window_start", kindTime},
+		{"window_seconds", "Float64"},
 		{"count", "Int64"},
 	}
 	for _, name := range []string{"min", "max", "sum", "avg", "first", "last", "p50", "p95", "p99"} {
@@ -139,8 +143,17 @@ func (b *aggregateBlock) columns() []any {
 
 func stateRowColumns() []columnType {
 	columns := []columnType{
-		{"tenant", kindText}, {"device_id", kindText}, {"channel_key", kindText}, {"window_start", kindTime}, {"window_length_ns", "Int64"},
-		{"version", "UInt64"}, {"worker", kindText}, {"topic", kindText}, {"partition", "Int32"}, {"through", "Int64"}, {"device_type", kindText},
+		{"tenant", kindText},
+		{"device_id", kindText},
+		{"channel_key", kindText},
+		{"window_start", kindTime},
+		{"window_length_ns", "Int64"},
+		{"version", "UInt64"},
+		{"worker", kindText},
+		{"topic", kindText},
+		{"partition", "Int32"},
+		{"through", "Int64"},
+		{"device_type", kindText},
 		{"count", "Int64"},
 	}
 	for _, name := range []string{"min", "max", "sum", "first", "last", "p50", "p95", "p99"} {

@@ -13,9 +13,21 @@ type alarmStore struct{ *lane }
 
 func alarmColumns() []columnType {
 	return []columnType{
-		{"alarm_id", kindText}, {"tenant", kindText}, {"rule", kindText}, {"device_id", kindText}, {"channel_key", kindText},
-		{"severity", kindText}, {"state", kindText}, {"value", kindText}, {"raised_at", kindTimeNull}, {"acked_at", kindTimeNull},
-		{"cleared_at", kindTimeNull}, {"detail", kindTextNull}, {"previous_value", kindText}, {"revision", "Int32"}, {"position", "UInt64"},
+		{"alarm_id", kindText},
+		{"tenant", kindText},
+		{"rule", kindText},
+		{"device_id", kindText},
+		{"channel_key", kindText},
+		{"severity", kindText},
+		{"state", kindText},
+		{"value", kindText},
+		{"raised_at", kindTimeNull},
+		{"acked_at", kindTimeNull},
+		{"cleared_at", kindTimeNull},
+		{"detail", kindTextNull},
+		{"previous_value", kindText},
+		{"revision", "Int32"},
+		{"position", "UInt64"},
 	}
 }
 

@@ -34,114 +34,114 @@ func protocols(t *testing.T, test func(t *testing.T, h *home)) {
 }
 
 // newHome makes a database; key names the setting of the engine that has the URL.
-func newHome(t testing.TB, key string) *home {
-	t.Helper()
-	h := unmigratedHome(t, key)
-	if _, err := clickhouse.Migrate(t.Context(), h.cfg, clickhouse.MigrateOptions{}); err != nil {
-		t.Fatalf("migrate: %v", err)
+func newHome(tb testing.TB, key string) *home {
+	tb.Helper()
+	h := unmigratedHome(tb, key)
+	if _, err := clickhouse.Migrate(tb.Context(), h.cfg, clickhouse.MigrateOptions{}); err != nil {
+		tb.Fatalf("migrate: %v", err)
 	}
 	return h
 }
 
-func unmigratedHome(t testing.TB, key string) *home {
-	t.Helper()
-	e := enginetest.Need(t, "clickhouse")
+func unmigratedHome(tb testing.TB, key string) *home {
+	tb.Helper()
+	e := enginetest.Need(tb, "clickhouse")
 	url := e.URL
 	if key != "" {
 		url = e.Get(key)
 	}
 	name := fnv.New64a()
-	_, _ = name.Write([]byte(t.Name()))
+	_, _ = name.Write([]byte(tb.Name()))
 	h := &home{cfg: clickhouse.Config{URL: url, Database: fmt.Sprintf("test_%x_%x", name.Sum64(), rand.Uint32())}}
 	options, err := ch.ParseDSN(e.URL)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	options.Auth.Database = ""
 	if h.conn, err = ch.Open(options); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	tb.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), time.Minute)
 		defer cancel()
 		for _, database := range []string{h.cfg.Database, h.cfg.Database + "_internal"} {
 			if err := h.conn.Exec(ctx, "DROP DATABASE IF EXISTS "+database); err != nil {
-				t.Errorf("drop %s: %v", database, err)
+				tb.Errorf("drop %s: %v", database, err)
 			}
 		}
 		if err := h.conn.Close(); err != nil {
-			t.Errorf("close: %v", err)
+			tb.Errorf("close: %v", err)
 		}
 	})
 	return h
 }
 
 // open opens the database as a process of its own would.
-func (h *home) open(t testing.TB) *clickhouse.DB {
-	t.Helper()
-	db, err := clickhouse.Open(t.Context(), h.cfg)
+func (h *home) open(tb testing.TB) *clickhouse.DB {
+	tb.Helper()
+	db, err := clickhouse.Open(tb.Context(), h.cfg)
 	if err != nil {
-		t.Fatalf("open: %v", err)
+		tb.Fatalf("open: %v", err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := db.Close(); err != nil {
-			t.Errorf("close: %v", err)
+			tb.Errorf("close: %v", err)
 		}
 	})
 	return db
 }
 
 // empty opens the database with nothing in the tables of one store.
-func (h *home) empty(t testing.TB, tables ...string) *clickhouse.DB {
-	t.Helper()
+func (h *home) empty(tb testing.TB, tables ...string) *clickhouse.DB {
+	tb.Helper()
 	for _, table := range append(tables, "progress") {
-		h.exec(t, "TRUNCATE TABLE "+h.cfg.Database+"_internal."+table)
+		h.exec(tb, "TRUNCATE TABLE "+h.cfg.Database+"_internal."+table)
 	}
-	return h.open(t)
+	return h.open(tb)
 }
 
-func (h *home) exec(t testing.TB, sql string) {
-	t.Helper()
-	if err := h.conn.Exec(t.Context(), sql); err != nil {
-		t.Fatalf("%s: %v", sql, err)
+func (h *home) exec(tb testing.TB, sql string) {
+	tb.Helper()
+	if err := h.conn.Exec(tb.Context(), sql); err != nil {
+		tb.Fatalf("%s: %v", sql, err)
 	}
 }
 
 // each scans every row of a view.
-func (h *home) each(t testing.TB, query string, dest func() ([]any, func())) {
-	t.Helper()
-	rows, err := h.conn.Query(t.Context(), query)
+func (h *home) each(tb testing.TB, query string, dest func() ([]any, func())) {
+	tb.Helper()
+	rows, err := h.conn.Query(tb.Context(), query)
 	if err != nil {
-		t.Fatalf("%s: %v", query, err)
+		tb.Fatalf("%s: %v", query, err)
 	}
 	for rows.Next() {
 		into, take := dest()
 		if err := rows.Scan(into...); err != nil {
-			t.Fatalf("%s: %v", query, err)
+			tb.Fatalf("%s: %v", query, err)
 		}
 		take()
 	}
 	if err := rows.Err(); err != nil {
-		t.Fatalf("%s: %v", query, err)
+		tb.Fatalf("%s: %v", query, err)
 	}
 	if err := rows.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
-func (h *home) count(t testing.TB, query string) (n uint64) {
-	t.Helper()
-	if err := h.conn.QueryRow(t.Context(), query).Scan(&n); err != nil {
-		t.Fatalf("%s: %v", query, err)
+func (h *home) count(tb testing.TB, query string) (n uint64) {
+	tb.Helper()
+	if err := h.conn.QueryRow(tb.Context(), query).Scan(&n); err != nil {
+		tb.Fatalf("%s: %v", query, err)
 	}
 	return n
 }
 
-func telemetryNow(t testing.TB, h *home) telemetry.Time {
-	t.Helper()
+func telemetryNow(tb testing.TB, h *home) telemetry.Time {
+	tb.Helper()
 	var now time.Time
-	if err := h.conn.QueryRow(t.Context(), "SELECT now64(9, 'UTC')").Scan(&now); err != nil {
-		t.Fatal(err)
+	if err := h.conn.QueryRow(tb.Context(), "SELECT now64(9, 'UTC')").Scan(&now); err != nil {
+		tb.Fatal(err)
 	}
 	return telemetry.At(now)
 }

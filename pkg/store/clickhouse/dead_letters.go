@@ -12,9 +12,19 @@ type deadLetterStore struct{ *lane }
 
 func deadLetterColumns() []columnType {
 	return []columnType{
-		{"topic", kindText}, {"worker", kindText}, {"reason", kindText}, {"payload", kindText}, {"received_at", kindTime}, {"tenant", kindText},
-		{"device_id", kindText}, {"credential", kindText}, {"partition", "Int32"}, {"position", kindText}, {"payload_bytes", kindTextNull},
-		{"at_partition", "Int32"}, {"at_position", "Int64"},
+		{"topic", kindText},
+		{"worker", kindText},
+		{"reason", kindText},
+		{"payload", kindText},
+		{"received_at", kindTime},
+		{"tenant", kindText},
+		{"device_id", kindText},
+		{"credential", kindText},
+		{"partition", "Int32"},
+		{"position", kindText},
+		{"payload_bytes", kindTextNull},
+		{"at_partition", "Int32"},
+		{"at_position", "Int64"},
 	}
 }
 

@@ -37,11 +37,16 @@ func (s *historyStore) Write(ctx context.Context, commit store.Commit, rows []st
 			b.addValue(&rows[i])
 			b.addRest(&rows[i])
 		}
-		return s.db.insert(ctx, "device_messages", historyColumns(), w.token("device_messages", len(rows)), []any{
-			b.tenants, b.devices, b.types, b.channels, b.channelTypes, b.channelValues, b.values, b.eventTimes, b.ingestTimes,
-			b.messageIDs, b.kinds, b.deviceTimes, b.properties, b.attributes, b.sources, b.credentials, b.codecs, b.partitions, b.positions,
-		})
+		return s.db.insert(ctx, "device_messages", historyColumns(), w.token("device_messages", len(rows)), b.history())
 	})
+}
+
+// history returns the columns of device_messages.
+func (b *messageBlock) history() []any {
+	return []any{
+		b.tenants, b.devices, b.types, b.channels, b.channelTypes, b.channelValues, b.values, b.eventTimes, b.ingestTimes,
+		b.messageIDs, b.kinds, b.deviceTimes, b.properties, b.attributes, b.sources, b.credentials, b.codecs, b.partitions, b.positions,
+	}
 }
 
 func blockFrom(spare *sync.Pool) *messageBlock {

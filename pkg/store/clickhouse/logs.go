@@ -15,9 +15,17 @@ type logStore struct {
 
 func logColumns() []columnType {
 	return []columnType{
-		{"tenant", kindText}, {"device_id", kindText}, {"device_type", kindText}, {"severity", kindText}, {"source", kindText},
-		{"message", kindText}, {"event_time", kindTime}, {"ingest_time", kindTime}, {"message_id", kindText},
-		{"origin_partition", "Int32"}, {"origin_position", "Int64"},
+		{"tenant", kindText},
+		{"device_id", kindText},
+		{"device_type", kindText},
+		{"severity", kindText},
+		{"source", kindText},
+		{"message", kindText},
+		{"event_time", kindTime},
+		{"ingest_time", kindTime},
+		{"message_id", kindText},
+		{"origin_partition", "Int32"},
+		{"origin_position", "Int64"},
 	}
 }
 

@@ -95,13 +95,6 @@ func momentOrNull(t telemetry.Time) *time.Time {
 	return &at
 }
 
-func numberOrNull(v float64, known bool) *float64 {
-	if !known {
-		return nil
-	}
-	return &v
-}
-
 // The kinds of columns as they are sent.
 const (
 	kindText     = "String"

@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -38,8 +39,7 @@ func (l *lane) writeProgress(ctx context.Context, w *writing, marks []*mark) err
 	}
 	if w.commit.Checkpoint != nil {
 		body := make([]byte, 0, len(w.commit.Checkpoint)+4)
-		sum := crc32.ChecksumIEEE(w.commit.Checkpoint)
-		body = append(body, byte(sum>>24), byte(sum>>16), byte(sum>>8), byte(sum))
+		body = binary.BigEndian.AppendUint32(body, crc32.ChecksumIEEE(w.commit.Checkpoint))
 		body = append(body, w.commit.Checkpoint...)
 		b.add(l.name, w.commit.Worker, kindCheckpoint, w.commit.Task, 0, w.version, covers(w.commit.Spans), alias(body))
 	}
@@ -143,7 +143,7 @@ func (l *lane) Checkpoint(ctx context.Context, worker, task string) (state []byt
 	if len(body) < 4 {
 		return fail(fmt.Errorf("%d bytes: damaged", len(body)))
 	}
-	want := uint32(body[0])<<24 | uint32(body[1])<<16 | uint32(body[2])<<8 | uint32(body[3])
+	want := binary.BigEndian.Uint32([]byte(body[:4]))
 	state = []byte(body[4:])
 	if got := crc32.ChecksumIEEE(state); got != want {
 		return fail(fmt.Errorf("checksum %08x, want %08x: damaged", got, want))

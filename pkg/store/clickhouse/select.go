@@ -75,7 +75,7 @@ func scanned(p any) any {
 		}
 		v = v.Elem()
 	}
-	if t, ok := v.Interface().(time.Time); ok {
+	if t, ok := reflect.TypeAssert[time.Time](v); ok {
 		return t.UTC()
 	}
 	return v.Interface()

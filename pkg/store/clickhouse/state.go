@@ -36,9 +36,18 @@ func newer(a, b *store.MessageRow) bool {
 
 func stateColumns() []columnType {
 	return []columnType{
-		{"tenant", kindText}, {"device_id", kindText}, {"device_type", kindText}, {"channel_key", kindText}, {"channel_type", kindText},
-		{"channel_value", kindText}, {"value", kindNumber}, {"event_time", kindTime}, {"ingest_time", kindTime}, {"message_id", kindText},
-		{"origin_partition", "Int32"}, {"origin_position", "Int64"},
+		{"tenant", kindText},
+		{"device_id", kindText},
+		{"device_type", kindText},
+		{"channel_key", kindText},
+		{"channel_type", kindText},
+		{"channel_value", kindText},
+		{"value", kindNumber},
+		{"event_time", kindTime},
+		{"ingest_time", kindTime},
+		{"message_id", kindText},
+		{"origin_partition", "Int32"},
+		{"origin_position", "Int64"},
 	}
 }
 
