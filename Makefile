@@ -31,12 +31,12 @@ test: ## every test, the end-to-end ones on real binaries too
 e2e: ## the end-to-end tests alone
 	go test -count=1 -v -timeout 25m ./test/e2e/...
 
-# ENGINES is the program that runs real engines for tests, ENGINES_DIR where they live. Alone, so that it builds as in an image.
+# ENGINES is the program that runs real engines for tests, ENGINES_DIR where they live.
 ENGINES     := $(BIN)/engines
 ENGINES_DIR ?= test/engines/.run
 .PHONY: $(ENGINES)
 $(ENGINES):
-	CGO_ENABLED=0 GOWORK=off go -C test/engines build -trimpath -o $(CURDIR)/$(ENGINES) ./cmd/engines
+	go build -o $(ENGINES) ./test/engines/cmd/engines
 
 engines: $(ENGINES) ## start Kafka, NATS, ClickHouse, Elasticsearch, PostgreSQL and S3 on loopback
 	$(ENGINES) --dir $(ENGINES_DIR) up
