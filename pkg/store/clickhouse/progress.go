@@ -20,8 +20,14 @@ const (
 
 func progressColumns() []columnType {
 	return []columnType{
-		{"store", "String"}, {"worker", "String"}, {"kind", "String"}, {"name", "String"}, {"partition", "Int32"}, {"version", "UInt64"},
-		{"through", "String"}, {"body", "String"},
+		{"store", "String"},
+		{"worker", "String"},
+		{"kind", "String"},
+		{"name", "String"},
+		{"partition", "Int32"},
+		{"version", "UInt64"},
+		{"through", "String"},
+		{"body", "String"},
 	}
 }
 
