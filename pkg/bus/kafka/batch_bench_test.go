@@ -11,8 +11,8 @@ func BenchmarkBatch(b *testing.B) {
 	recs := make([]bus.Record, 1000)
 	for i := range recs {
 		recs[i] = bus.Record{
-			Value:  fmt.Appendf(nil, `{"device":"homecontroller-%04d","type":"RaspberryPiGateway_v1","channel":"temperature@room-%d","value":%d.%06d,"time":17%017d,"id":"%016x"}`, i*37%5000, i%17, i%40, i*7919%1000000, i*31_000_003, uint64(i)*0x9e3779b97f4a7c15), //nolint:gosec // small numbers
-			Origin: bus.Origin{Position: bus.Position{Seq: uint64(i) + 1<<20}},                                                                                                                                                                                         //nolint:gosec // likewise
+			Value:  fmt.Appendf(nil, `{"device":"homecontroller-%04d","type":"RaspberryPiGateway_v1","channel":"temperature@room-%d","value":%d.%06d,"time":17%017d,"id":"%016x"}`, i*37%5000, i%17, i%40, i*7919%1000000, i*31_000_003, uint64(i)*0x9e3779b97f4a7c15),
+			Origin: bus.Origin{Position: bus.Position{Seq: uint64(i) + 1<<20}},
 		}
 	}
 	plain := appendRecords(nil, recs)

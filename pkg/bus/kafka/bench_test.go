@@ -24,13 +24,13 @@ const (
 func benchValue(i int) []byte {
 	return fmt.Appendf(nil, `{"tenant":"default","device":"homecontroller-%04d","type":"RaspberryPiGateway_v1","channel":"temperature@room-%d","value":%d.%06d,`+
 		`"event_time":17%017d,"ingest_time":17%017d,"id":"%016x","source":"mqtt"}`,
-		i%5000, i%17, i%40, (i*7919)%1000000, i*31_000_003, i*31_000_003+977_123, uint64(i)*0x9e3779b97f4a7c15) //nolint:gosec // numbers that do not repeat
+		i%5000, i%17, i%40, (i*7919)%1000000, i*31_000_003, i*31_000_003+977_123, uint64(i)*0x9e3779b97f4a7c15)
 }
 
 func benchBatch(from int) []bus.Record {
 	recs := make([]bus.Record, benchRecords)
 	for i := range recs {
-		recs[i] = bus.Record{Value: benchValue(from + i), Origin: bus.Origin{Position: bus.Position{Seq: uint64(from + i + 1)}}} //nolint:gosec // small
+		recs[i] = bus.Record{Value: benchValue(from + i), Origin: bus.Origin{Position: bus.Position{Seq: uint64(from + i + 1)}}}
 	}
 	return recs
 }
