@@ -191,11 +191,10 @@ func run(ctx context.Context, c command) (out []byte, err error) {
 	return out, nil
 }
 
-// goInstall builds a program from the module proxy; the version is in module.
+// goInstall builds a program from the module proxy; the version is in module. It is built as tests are, so that what is compiled for
+// them serves it too.
 func goInstall(ctx context.Context, s *site, dir, module string) error {
-	_, err := run(ctx, command{path: s.Tools["go"], args: []string{"install", "-trimpath", module}, env: []string{
-		"GOBIN=" + dir, "GOWORK=off", "GOFLAGS=", "CGO_ENABLED=0",
-	}})
+	_, err := run(ctx, command{path: s.Tools["go"], args: []string{"install", module}, env: []string{"GOBIN=" + dir, "GOWORK=off", "GOFLAGS="}})
 	return err
 }
 

@@ -23,7 +23,6 @@ func program(t *testing.T) (dir string, run func(args ...string) (string, error)
 	t.Helper()
 	bin := filepath.Join(t.TempDir(), "engines")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./cmd/engines")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
