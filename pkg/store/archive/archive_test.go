@@ -145,7 +145,7 @@ func TestManyReplicasCommitAtOnce(t *testing.T) {
 	for kind, openBucket := range kinds() {
 		t.Run(kind, func(t *testing.T) {
 			b := openBucket(t)
-			const replicas, rounds, each = 6, 12, 7
+			const replicas, rounds, each = 5, 6, 7
 			var wg sync.WaitGroup
 			errs := make([]error, replicas)
 			for r := range replicas {
