@@ -138,7 +138,7 @@ func benchLibrary(b *testing.B, cfg nats.Config, bytes, records int) {
 	}
 	b.ResetTimer()
 	for n := range b.N {
-		if _, err := js.PublishAsync(fmt.Sprintf("bench.ingested.%d", n%libraryPartitions), data); err != nil {
+		if _, err := js.PublishAsync(fmt.Sprintf("bench.ingested.%d", n%libraryPartitions), data, jetstream.WithStallWait(time.Minute)); err != nil {
 			b.Fatal(err)
 		}
 	}
