@@ -32,7 +32,7 @@ type BusConfig struct {
 	Prefix     string          `yaml:"prefix" doc:"What the names of topics, streams and groups begin with; empty means MR at NATS and millrace. at Kafka."`
 	Replicas   int             `yaml:"replicas" doc:"Copies of every partition; 0 means 1 at NATS, and 3 at Kafka or as many as there are brokers."`
 	Create     bool            `yaml:"create_topics" doc:"Create the topics that Kafka lacks; without it they are named, and how to create them."`
-	Lease      time.Duration   `yaml:"lease" doc:"How long after the death of a worker others take over its partitions; Kafka calls it the session timeout and wants 6s at least."`
+	Lease      time.Duration   `yaml:"lease" doc:"How long after the death of a worker others take over its partitions; Kafka calls it the session timeout. 0 means 6s at NATS and 15s at Kafka, which wants 6s at least."`
 	Synced     bool            `yaml:"synced" doc:"The NATS server is known to run with sync_interval: always, which a client cannot see; without it workers warn at start."`
 	SASL       string          `yaml:"sasl" doc:"How Kafka is told user and password: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; empty means the last where there is a user."`
 	User       string          `yaml:"user" doc:"User name at the server."`
@@ -51,7 +51,7 @@ type RetentionConfig struct {
 // DefaultBus returns the section's defaults.
 func DefaultBus() BusConfig {
 	return BusConfig{
-		URL: Embedded, Listen: "127.0.0.1:4222", Partitions: 4, Create: true, Lease: 6 * time.Second,
+		URL: Embedded, Listen: "127.0.0.1:4222", Partitions: 4, Create: true,
 		Retention: RetentionConfig{Age: 24 * time.Hour, Bytes: 8 << 30},
 	}
 }
@@ -74,8 +74,12 @@ func (c BusConfig) Validate() error {
 	if !slices.Contains([]string{"", kafka.Plain, kafka.ScramSHA256, kafka.ScramSHA512}, c.SASL) {
 		errs = append(errs, fmt.Errorf("sasl: %q, want %s, %s or %s", c.SASL, kafka.Plain, kafka.ScramSHA256, kafka.ScramSHA512))
 	}
-	if c.Lease < time.Second {
-		errs = append(errs, fmt.Errorf("lease: %v, want at least 1s", c.Lease))
+	least := time.Second
+	if c.onKafka() {
+		least = 6 * time.Second // the brokers' group.min.session.timeout.ms
+	}
+	if c.Lease != 0 && c.Lease < least {
+		errs = append(errs, fmt.Errorf("lease: %v, want at least %v", c.Lease, least))
 	}
 	if c.Retention.Age <= 0 {
 		errs = append(errs, fmt.Errorf("retention.age: %v, want more than 0", c.Retention.Age))
@@ -129,7 +133,7 @@ func Bus(ctx context.Context, c BusConfig, d Deps) (bus.Log, error) {
 			"the URL of a server, such as nats://127.0.0.1:4222 or kafka://127.0.0.1:9092"))
 	}
 	open := c.openNATS
-	if strings.HasPrefix(c.URL, "kafka://") {
+	if c.onKafka() {
 		open = c.openKafka
 	}
 	log, err := open(ctx, d)
@@ -138,6 +142,8 @@ func Bus(ctx context.Context, c BusConfig, d Deps) (bus.Log, error) {
 	}
 	return log, nil
 }
+
+func (c BusConfig) onKafka() bool { return strings.HasPrefix(c.URL, "kafka://") }
 
 func (c BusConfig) openNATS(ctx context.Context, d Deps) (bus.Log, error) {
 	cfg := c.NATS(d)

@@ -29,6 +29,7 @@ func TestFaultsOfTheBusAreNamedByKey(t *testing.T) {
 		"partitions: 1025, want 1 to 1024": func(c *connect.BusConfig) { c.Partitions = 1025 },
 		"replicas: 6, want 0 to 5":         func(c *connect.BusConfig) { c.Replicas = 6 },
 		"lease: 10ms, want at least 1s":    func(c *connect.BusConfig) { c.Lease = 10 * time.Millisecond },
+		"lease: 5s, want at least 6s":      func(c *connect.BusConfig) { c.URL, c.Lease = "kafka://h:9092", 5*time.Second },
 		"retention.age: 0s":                func(c *connect.BusConfig) { c.Retention.Age = 0 },
 		"retention.bytes: 1KiB, want at":   func(c *connect.BusConfig) { c.Retention.Bytes = 1 << 10 },
 		"tls.key: cert and key belong":     func(c *connect.BusConfig) { c.TLS.Cert = "x" },
