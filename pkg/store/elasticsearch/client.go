@@ -58,6 +58,15 @@ func newClient(cfg Config) (*client, error) {
 	return &client{base: base, http: transport, timeout: cfg.Timeout, nodes: len(nodes)}, nil
 }
 
+// close ends what the client does by itself: asking nodes that were down whether they are back.
+func (c *client) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
+	defer cancel()
+	err := c.base.Close(ctx)
+	c.http.CloseIdleConnections()
+	return err
+}
+
 // bounded gives ctx the deadline that it may lack.
 func (c *client) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {

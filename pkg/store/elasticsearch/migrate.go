@@ -39,7 +39,7 @@ func Migrate(ctx context.Context, cfg Config, o MigrateOptions) ([]Change, error
 	if err != nil {
 		return nil, fmt.Errorf("migrate elasticsearch: %w", err)
 	}
-	defer db.client.http.CloseIdleConnections()
+	defer func() { _ = db.client.close(ctx) }()
 	changes, err := db.plan(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("migrate elasticsearch: %w", err)

@@ -32,7 +32,7 @@ type DB struct {
 	aggregates  *aggregateStore
 
 	upkeep    sync.WaitGroup
-	stop      context.CancelFunc
+	close     func() error
 	closeOnce sync.Once
 }
 
@@ -59,11 +59,14 @@ func open(ctx context.Context, cfg Config) (*DB, error) {
 		db.ilm, err = db.hasILM(ctx)
 	}
 	if err != nil {
-		db.client.http.CloseIdleConnections()
-		return nil, err
+		return nil, errors.Join(err, db.client.close(ctx))
 	}
 	keeping, stop := context.WithCancel(context.WithoutCancel(ctx))
-	db.stop = stop
+	db.close = func() error {
+		stop()
+		db.upkeep.Wait()
+		return db.client.close(keeping)
+	}
 	db.upkeep.Go(func() { db.keep(keeping) })
 	return db, nil
 }
@@ -81,8 +84,7 @@ func connect(ctx context.Context, cfg Config) (*DB, error) {
 	db := &DB{cfg: cfg, client: c}
 	db.state, db.logs, db.history, db.deadLetters, db.aggregates = db.newState(), db.newLogs(), db.newHistory(), db.newDeadLetters(), db.newAggregates()
 	if err := db.checkVersion(ctx); err != nil {
-		c.http.CloseIdleConnections()
-		return nil, err
+		return nil, errors.Join(err, c.close(ctx))
 	}
 	return db, nil
 }
@@ -124,14 +126,11 @@ func (db *DB) warnAsync(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the upkeep. What is under way elsewhere goes on to its end.
+// Close ends the upkeep; nothing else is to be called after it. A second Close does nothing.
 func (db *DB) Close() error {
-	db.closeOnce.Do(func() {
-		db.stop()
-		db.upkeep.Wait()
-		db.client.http.CloseIdleConnections()
-	})
-	return nil
+	var err error
+	db.closeOnce.Do(func() { err = db.close() })
+	return err
 }
 
 // name returns the name of an index or template.
