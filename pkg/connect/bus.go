@@ -18,6 +18,7 @@ import (
 	"github.com/millrace/millrace/pkg/bus/kafka"
 	"github.com/millrace/millrace/pkg/bus/nats"
 	"github.com/millrace/millrace/pkg/config"
+	"github.com/millrace/millrace/pkg/listen"
 )
 
 // Embedded is the URL of the log that lives within `millrace run`.
@@ -27,12 +28,13 @@ const Embedded = "embedded"
 type BusConfig struct {
 	URL        string          `yaml:"url" doc:"Where the log is: embedded (within millrace run), nats://host:port or kafka://host:port, several hosts separated by commas."`
 	Listen     string          `yaml:"listen" doc:"Where the embedded log takes NATS clients: subscribers of live.> and workers of other processes; empty means nobody."`
+	ListenTLS  listen.TLS      `yaml:"listen_tls" doc:"The certificate of bus.listen; without one it speaks without TLS."`
 	Partitions int             `yaml:"partitions" doc:"Partitions of every topic; what exists cannot be changed."`
 	Retention  RetentionConfig `yaml:"retention" doc:"How long the log keeps what every worker has read; what is unread always stays."`
 	Prefix     string          `yaml:"prefix" doc:"What the names of topics, streams and groups begin with; empty means MR at NATS and millrace. at Kafka."`
 	Replicas   int             `yaml:"replicas" doc:"Copies of every partition; 0 means 1 at NATS, and 3 at Kafka or as many as there are brokers."`
 	Create     bool            `yaml:"create_topics" doc:"Create the topics that Kafka lacks; without it they are named, and how to create them."`
-	Lease      time.Duration   `yaml:"lease" doc:"How long after the death of a worker others take over its partitions; Kafka calls it the session timeout. 0 means 6s at NATS and 15s at Kafka, which wants 6s at least."`
+	Lease      time.Duration   `yaml:"lease" doc:"How long after the death of a worker others take over its partitions; Kafka calls it the session timeout. 0 means 6s, and 15s on Kafka, which wants 6s at least, or with replicas."`
 	Synced     bool            `yaml:"synced" doc:"The NATS server is known to run with sync_interval: always, which a client cannot see; without it workers warn at start."`
 	SASL       string          `yaml:"sasl" doc:"How Kafka is told user and password: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; empty means the last where there is a user."`
 	User       string          `yaml:"user" doc:"User name at the server."`
@@ -90,6 +92,9 @@ func (c BusConfig) Validate() error {
 	}
 	if err := c.TLS.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("tls.%w", err))
+	}
+	if err := c.ListenTLS.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("listen_tls.%w", err))
 	}
 	return errors.Join(errs...)
 }

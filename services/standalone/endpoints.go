@@ -45,7 +45,7 @@ func (c *Config) listeners() []access.Listener {
 		all = append(all, edge.Listeners()...)
 	}
 	if c.Bus.URL == connect.Embedded {
-		all = append(all, access.Listener{Key: "bus.listen", Addr: c.Bus.Listen})
+		all = append(all, access.Listener{Key: "bus.listen", Addr: c.Bus.Listen, TLS: c.Bus.ListenTLS.On()})
 	}
 	return all
 }

@@ -67,7 +67,9 @@ func (p *plant) newFront(ctx context.Context) (*front, error) {
 		if sql := p.stores.SQL(); sql != nil { // a nil interface in another is not nil
 			deps.SQL = sql
 		}
-		if p.server != nil {
+		if p.server == nil {
+			deps.Group = p.bus // other processes may publish too
+		} else {
 			deps.Listened = func() bool { return p.server.Interest("live") }
 		}
 		if p.keys != nil { // a nil pointer in an interface is not nil

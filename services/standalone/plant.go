@@ -2,6 +2,7 @@ package standalone
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -97,8 +98,15 @@ func (p *plant) openBus(ctx context.Context) error {
 		p.closers = append(p.closers, log.Close)
 		return nil
 	}
+	var certificate *tls.Config
+	if p.cfg.Bus.ListenTLS.On() {
+		var err error
+		if certificate, err = p.cfg.Bus.ListenTLS.Config(p.process.Now); err != nil {
+			return fmt.Errorf("bus.listen_tls: %w", err)
+		}
+	}
 	server, err := nats.Embedded(ctx, nats.EmbeddedConfig{
-		Dir: filepath.Join(p.cfg.Data, "log"), Addr: p.cfg.Bus.Listen, Authorize: p.authorizeNATS(), Log: p.log,
+		Dir: filepath.Join(p.cfg.Data, "log"), Addr: p.cfg.Bus.Listen, TLS: certificate, Authorize: p.authorizeNATS(), Log: p.log,
 	})
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)

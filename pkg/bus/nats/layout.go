@@ -94,7 +94,7 @@ func (l *Log) ensure(ctx context.Context, want jetstream.StreamConfig, check fun
 	have, err := l.js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		_, err = l.js.CreateStream(ctx, want)
-		return err
+		return l.explainRoom(err)
 	}
 	if err != nil {
 		return err
@@ -109,7 +109,19 @@ func (l *Log) ensure(ctx context.Context, want jetstream.StreamConfig, check fun
 		return nil
 	}
 	_, err = l.js.UpdateStream(ctx, want)
-	return err
+	return l.explainRoom(err)
+}
+
+// explainRoom adds to a refusal for lack of room how much the log asks for, since a server sets it aside when a stream is made. The
+// codes are those of nats-server's errors.json: no suitable peers (10005), insufficient storage resources (10047), insufficient resources (10023).
+func (l *Log) explainRoom(err error) error {
+	refused, ok := errors.AsType[*jetstream.APIError](err)
+	if !ok || !slices.Contains([]jetstream.ErrorCode{10005, 10023, 10047}, refused.ErrorCode) {
+		return err
+	}
+	topics := int64(len(l.cfg.topics()))
+	return fmt.Errorf("%w: the log sets %d MiB aside for each of %d topics (bus.retention.bytes), %d GiB on each server that keeps a copy: "+
+		"lower it, or raise the server's max_file", err, l.cfg.Retention.BytesMax>>20, topics, (topics*l.cfg.Retention.BytesMax)>>30)
 }
 
 func (l *Log) streamConfig(p *partition) jetstream.StreamConfig {

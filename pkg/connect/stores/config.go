@@ -51,6 +51,15 @@ type ClickHouseConfig struct {
 	LettersFor    time.Duration           `yaml:"dead_letters_for" doc:"How long dead letters are kept; 0 means for ever."`
 	AggregatesFor time.Duration           `yaml:"aggregates_for" doc:"How long aggregates are kept, by window start; 0 means for ever."`
 	Archive       ClickHouseArchiveConfig `yaml:"archive" doc:"The archive on object storage, as ClickHouse itself reaches it, for the views archive and history."`
+	Queries       ClickHouseQueriesConfig `yaml:"queries" doc:"SQL from outside (POST /v1/sql)."`
+}
+
+// ClickHouseQueriesConfig is about SQL from outside.
+type ClickHouseQueriesConfig struct {
+	User     string        `yaml:"user" doc:"A user that may only read the views; empty means the one that writes, and then only our own look at each query keeps it off the rest of the server. See docs/sql.md."`
+	Password config.Secret `yaml:"password" doc:"Password of that user."`
+	AtOnce   int           `yaml:"at_once" doc:"Queries that may run at once; one more waits, then is refused."`
+	Memory   config.Bytes  `yaml:"memory" doc:"Memory of the server that one query may use; beyond half of it sorting and grouping go to its disk."`
 }
 
 // ClickHouseArchiveConfig is how ClickHouse reads the archive on object storage.
@@ -101,7 +110,10 @@ func DefaultConfig() Config {
 
 // DefaultClickHouse returns the section's defaults.
 func DefaultClickHouse() ClickHouseConfig {
-	return ClickHouseConfig{Compression: "lz4", HistoryFor: 90 * day, LogsFor: 30 * day, LettersFor: 30 * day}
+	return ClickHouseConfig{
+		Compression: "lz4", HistoryFor: 90 * day, LogsFor: 30 * day, LettersFor: 30 * day,
+		Queries: ClickHouseQueriesConfig{AtOnce: 4, Memory: 4 << 30},
+	}
 }
 
 // DefaultElasticsearch returns the section's defaults.
@@ -154,6 +166,10 @@ func (c ClickHouseConfig) Validate() error {
 	}
 	if c.AggregatesFor < 0 {
 		errs = append(errs, fmt.Errorf("aggregates_for: %v, want 0s or more", c.AggregatesFor))
+	}
+	const least = 16 << 20
+	if c.Queries.AtOnce < 1 || c.Queries.AtOnce > 1024 || c.Queries.Memory < least {
+		errs = append(errs, fmt.Errorf("queries.at_once, queries.memory: %d and %v, want 1 to 1024, and at least 16MiB", c.Queries.AtOnce, c.Queries.Memory))
 	}
 	if !slices.Contains([]string{"lz4", "zstd", "none"}, c.Compression) {
 		errs = append(errs, fmt.Errorf("compression: %q, want lz4, zstd or none", c.Compression))

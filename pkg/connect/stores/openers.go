@@ -54,6 +54,9 @@ func (c ClickHouseConfig) driver(d Deps) (clickhouse.Config, error) {
 		Archive: clickhouse.Archive{
 			URL: c.Archive.URL, AccessKey: c.Archive.AccessKey, SecretKey: c.Archive.SecretKey.Reveal(), Collection: c.Archive.Collection,
 		},
+		Queries: clickhouse.QueryConfig{
+			User: c.Queries.User, Password: c.Queries.Password.Reveal(), Queries: c.Queries.AtOnce, MemoryBytes: int64(c.Queries.Memory),
+		},
 		Log: d.Log, Now: d.Now,
 	}, nil
 }
@@ -63,6 +66,7 @@ func openClickHouse(ctx context.Context, c Config, d Deps) (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	cfg.Elsewhere = c.Tables.elsewhere(ClickHouse)
 	db, err := clickhouse.Open(ctx, cfg)
 	if err != nil {
 		return nil, err
@@ -79,7 +83,9 @@ func migrateClickHouse(ctx context.Context, c Config, d Deps, dry bool) ([]Step,
 		return nil, err
 	}
 	applied, err := clickhouse.Migrate(ctx, cfg, clickhouse.MigrateOptions{DryRun: dry})
-	return stepsOf(applied, func(s clickhouse.Statement) Step { return Step{Name: s.Migration + ": " + headline(s.SQL), Text: s.SQL} }), err
+	return stepsOf(applied, func(s clickhouse.Statement) Step {
+		return Step{Name: s.Migration + ": " + headline(s.SQL), Text: s.SQL}
+	}), err
 }
 
 func (c ElasticsearchConfig) driver(d Deps) (elasticsearch.Config, error) {

@@ -165,6 +165,19 @@ func (t Tables) engineOf(table string) string {
 	}[table]
 }
 
+// elsewhere returns the tables that engine does not keep, with the engine that does.
+func (t Tables) elsewhere(engine string) map[string]string {
+	others := map[string]string{}
+	for _, table := range []string{
+		store.TableDevices, store.TableState, store.TableMessages, store.TableAggregates, store.TableAlarms, store.TableLogs, store.TableDeadLetters,
+	} {
+		if keeper := t.engineOf(table); keeper != engine {
+			others[table] = keeper
+		}
+	}
+	return others
+}
+
 // fault marks a fault of the configuration, which no waiting mends.
 func fault(section string, err error) error {
 	return backoff.Permanent(fmt.Errorf("%s.%w", section, err))

@@ -38,6 +38,8 @@ type Config struct {
 	Retention Retention
 	// Archive, where set, is what the view archive reads.
 	Archive Archive
+	// Elsewhere names, for each table that another engine keeps, that engine: its view is empty here, so a query over it is refused.
+	Elsewhere map[string]string
 	// Queries is about SQL from outside.
 	Queries QueryConfig
 

@@ -36,7 +36,7 @@ func (q *querier) check(ctx context.Context, conn driver.Conn, statement string)
 	if len(tree) == 0 {
 		return fmt.Errorf("%w: there is no statement", answer.ErrInvalid)
 	}
-	g := guard{database: q.cfg.Database}
+	g := guard{database: q.cfg.Database, elsewhere: q.cfg.Elsewhere}
 	for _, name := range databases {
 		if name != q.cfg.Database {
 			g.foreign = append(g.foreign, strings.ToLower(name))
@@ -87,8 +87,9 @@ func texts(ctx context.Context, conn driver.Conn, statement string) ([]string, e
 
 // guard looks at a parse tree, a line a node, indented by its depth.
 type guard struct {
-	database string
-	foreign  []string // other databases, in small letters
+	database  string
+	foreign   []string          // other databases, in small letters
+	elsewhere map[string]string // engines of tables that are not here
 }
 
 func refused(format string, args ...any) error {
@@ -132,8 +133,12 @@ func (g guard) node(node, before string) error {
 	name, _, _ := strings.Cut(rest, " (")
 	switch what {
 	case "TableIdentifier":
-		if qualifier, table, ok := cutLast(name); ok && qualifier != g.database {
+		qualifier, table, ok := cutLast(name)
+		if ok && qualifier != g.database {
 			return refused("%s.%s: only tables of the database %s", qualifier, table, g.database)
+		}
+		if engine := g.elsewhere[table]; engine != "" {
+			return refused("%s is kept by %s, which SQL does not reach: its own resource of the query API does", table, engine)
 		}
 	case "Identifier": // of a column, or of a table behind IN
 		if qualifier, _, ok := strings.Cut(name, "."); ok && slices.Contains(g.foreign, strings.ToLower(qualifier)) {

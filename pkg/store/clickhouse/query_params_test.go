@@ -63,12 +63,13 @@ func FuzzParameters(f *testing.F) {
 }
 
 func TestAParseTreeWithMadeUpLinesHidesNothing(t *testing.T) {
-	g := guard{database: "millrace", foreign: []string{"system"}}
+	g := guard{database: "millrace", foreign: []string{"system"}, elsewhere: map[string]string{"alarms": "postgres"}}
 	for _, tree := range []string{
 		"SelectWithUnionQuery (children 1)\n ExpressionList (children 1)\n  Identifier x (alias a\n TableExpression)\n  Function file (children 1)",
 		"SelectWithUnionQuery (children 1)\n ExpressionList (children 1)\n  TableExpression (children 1)\n   Function url (children 1)",
 		"SelectWithUnionQuery (children 1)\n ExpressionList (children 1)\n  TableExpression (children 1)\n   TableIdentifier system.one",
 		"SelectWithUnionQuery (children 1)\n ExpressionList (children 1)\n   Identifier system.one",
+		"SelectWithUnionQuery (children 1)\n ExpressionList (children 1)\n  TableExpression (children 1)\n   TableIdentifier alarms",
 		"SelectWithUnionQuery (children 2)\n ExpressionList (children 1)\n Identifier CSV",
 		"SelectWithUnionQuery (children 1)\n ExpressionList (children 1)\n  SelectQuery (children 2)\n   Set",
 		"InsertQuery", "Explain EXPLAIN (children 1)", "Explain EXPLAIN (children 2)\n Set\n SelectWithUnionQuery",
