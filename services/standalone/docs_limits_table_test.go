@@ -130,6 +130,8 @@ func storeLimits() []limit {
 		{"one parameter of a query", "services/live:paramBytesMax", "bytes", "400"},
 		{"wait for an acknowledged alarm to show it", "live.query.ack_wait", "", "202 in place of 200"},
 		{"rows of history in memory", "history.memory", "", "at half of it they are written to a file; at all of it the writer waits, and the log keeps the rest"},
+		{"queries at once on ClickHouse, of one process", "clickhouse.queries.at_once", "", "one more waits 5 s, then 503"},
+		{"memory of a query on ClickHouse", "clickhouse.queries.memory", "", "sorting and grouping go to the server's disk beyond half of it; at all of it 422"},
 		{"rows of the archive on object storage in memory", "archive.memory", "", "the writer waits, and the log keeps the rest"},
 		{"the same, at which they become files", "archive.file_bytes", "", "they are written to files"},
 		{"age of rows of history in memory", "history.segment_age", "", "they are written to a file"},
