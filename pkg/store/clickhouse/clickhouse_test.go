@@ -185,16 +185,17 @@ func (h *home) states(t *testing.T) []store.MessageRow {
 		var number *float64
 		var event, ingest *time.Time
 		var position int64
-		return []any{
-				&m.Tenant, &m.DeviceID, &m.DeviceType, &m.ChannelKey, &m.ChannelType, &value, &number, &event, &ingest, &m.MessageID,
-				&m.Origin.Partition, &position,
-			}, func() {
-				m.ChannelValue, m.EventTime, m.IngestTime, m.Origin = []byte(value), at(event), at(ingest), origin(m.Origin.Partition, position)
-				if number != nil {
-					m.Value, m.HasValue = *number, true
-				}
-				all = append(all, m)
+		into := []any{
+			&m.Tenant, &m.DeviceID, &m.DeviceType, &m.ChannelKey, &m.ChannelType, &value, &number, &event, &ingest, &m.MessageID,
+			&m.Origin.Partition, &position,
+		}
+		return into, func() {
+			m.ChannelValue, m.EventTime, m.IngestTime, m.Origin = []byte(value), at(event), at(ingest), origin(m.Origin.Partition, position)
+			if number != nil {
+				m.Value, m.HasValue = *number, true
 			}
+			all = append(all, m)
+		}
 	})
 	return all
 }
