@@ -208,16 +208,17 @@ func (h *home) devices(t *testing.T) []storetest.Device {
 		var tenant string
 		var first, last, since, gone *time.Time
 		var connected *bool
-		return []any{
-				&tenant, &d.DeviceID, &d.DeviceType, &first, &last, &connected, &since, &gone, &d.Reason, &d.Address, &d.ClientID, &d.Protocol,
-				&d.Credential,
-			}, func() {
-				d.FirstSeen, d.LastSeen, d.ConnectedSince, d.DisconnectedAt = at(first), at(last), at(since), at(gone)
-				if connected != nil {
-					d.Session, d.Connected = true, *connected
-				}
-				all = append(all, d)
+		into := []any{
+			&tenant, &d.DeviceID, &d.DeviceType, &first, &last, &connected, &since, &gone, &d.Reason, &d.Address, &d.ClientID, &d.Protocol,
+			&d.Credential,
+		}
+		return into, func() {
+			d.FirstSeen, d.LastSeen, d.ConnectedSince, d.DisconnectedAt = at(first), at(last), at(since), at(gone)
+			if connected != nil {
+				d.Session, d.Connected = true, *connected
 			}
+			all = append(all, d)
+		}
 	})
 	return all
 }
@@ -247,26 +248,27 @@ func (h *home) messages(t *testing.T, view string) []store.MessageRow {
 		var event, ingest, device *time.Time
 		var properties, attributes *string
 		var position int64
-		return []any{
-				&m.Tenant, &m.DeviceID, &m.DeviceType, &m.ChannelKey, &m.ChannelType, &value, &number, &event, &ingest, &m.MessageID, &kind,
-				&device, &properties, &attributes, &m.Source, &m.Credential, &m.Codec, &m.Origin.Partition, &position,
-			}, func() {
-				m.ChannelValue, m.EventTime, m.IngestTime, m.DeviceTime = []byte(value), at(event), at(ingest), at(device)
-				m.Kind, m.Origin = store.ParseKind(kind), origin(m.Origin.Partition, position)
-				if number != nil {
-					m.Value, m.HasValue = *number, true
-				}
-				if properties != nil {
-					var err error
-					if m.Properties, err = store.ParseProperties(nil, []byte(*properties)); err != nil {
-						t.Error(err)
-					}
-				}
-				if attributes != nil {
-					m.Attributes = []byte(*attributes)
-				}
-				all = append(all, m)
+		into := []any{
+			&m.Tenant, &m.DeviceID, &m.DeviceType, &m.ChannelKey, &m.ChannelType, &value, &number, &event, &ingest, &m.MessageID, &kind,
+			&device, &properties, &attributes, &m.Source, &m.Credential, &m.Codec, &m.Origin.Partition, &position,
+		}
+		return into, func() {
+			m.ChannelValue, m.EventTime, m.IngestTime, m.DeviceTime = []byte(value), at(event), at(ingest), at(device)
+			m.Kind, m.Origin = store.ParseKind(kind), origin(m.Origin.Partition, position)
+			if number != nil {
+				m.Value, m.HasValue = *number, true
 			}
+			if properties != nil {
+				var err error
+				if m.Properties, err = store.ParseProperties(nil, []byte(*properties)); err != nil {
+					t.Error(err)
+				}
+			}
+			if attributes != nil {
+				m.Attributes = []byte(*attributes)
+			}
+			all = append(all, m)
+		}
 	})
 	return all
 }
@@ -286,12 +288,13 @@ func TestLogs(t *testing.T) {
 				var severity string
 				var event, ingest *time.Time
 				var position int64
-				return []any{
-						&m.Tenant, &m.DeviceID, &m.DeviceType, &severity, &m.LogSource, &m.Text, &event, &ingest, &m.MessageID, &m.Origin.Partition, &position,
-					}, func() {
-						m.Severity, m.EventTime, m.IngestTime, m.Origin = severities[severity], at(event), at(ingest), origin(m.Origin.Partition, position)
-						all = append(all, m)
-					}
+				into := []any{
+					&m.Tenant, &m.DeviceID, &m.DeviceType, &severity, &m.LogSource, &m.Text, &event, &ingest, &m.MessageID, &m.Origin.Partition, &position,
+				}
+				return into, func() {
+					m.Severity, m.EventTime, m.IngestTime, m.Origin = severities[severity], at(event), at(ingest), origin(m.Origin.Partition, position)
+					all = append(all, m)
+				}
 			})
 			return all
 		}
@@ -317,15 +320,16 @@ func TestDeadLetters(t *testing.T) {
 				var payload string
 				var exact *string
 				var received *time.Time
-				return []any{
-						&d.Topic, &d.Worker, &d.Reason, &payload, &received, &d.Tenant, &d.DeviceID, &d.Credential, &d.Partition, &d.Position, &exact,
-					}, func() {
-						d.Payload, d.ReceivedAt = []byte(payload), at(received)
-						if exact != nil {
-							d.Payload = []byte(*exact)
-						}
-						all = append(all, d)
+				into := []any{
+					&d.Topic, &d.Worker, &d.Reason, &payload, &received, &d.Tenant, &d.DeviceID, &d.Credential, &d.Partition, &d.Position, &exact,
+				}
+				return into, func() {
+					d.Payload, d.ReceivedAt = []byte(payload), at(received)
+					if exact != nil {
+						d.Payload = []byte(*exact)
 					}
+					all = append(all, d)
+				}
 			})
 			return all
 		}
@@ -367,22 +371,23 @@ func (h *home) aggregates(t *testing.T) []telemetry.Aggregate {
 		var count int64
 		var revision int32
 		var v [9]*float64
-		return []any{
-				&a.Tenant, &a.DeviceID, &a.ChannelKey, &start, &seconds, &count, &v[0], &v[1], &v[2], &v[3], &v[4], &v[5], &v[6], &v[7], &v[8],
-				&revision, &a.DeviceType, &first, &last, &a.WindowLength,
-			}, func() {
-				a.WindowStart, a.FirstTime, a.LastTime, a.Count, a.Revision = at(start), at(first), at(last), uint64(count), uint32(revision)
-				var avg float64
-				for i, to := range [...]*float64{&a.Min, &a.Max, &a.Sum, &avg, &a.First, &a.Last, &a.P50, &a.P95, &a.P99} {
-					if v[i] != nil {
-						*to = *v[i]
-					}
+		into := []any{
+			&a.Tenant, &a.DeviceID, &a.ChannelKey, &start, &seconds, &count, &v[0], &v[1], &v[2], &v[3], &v[4], &v[5], &v[6], &v[7], &v[8],
+			&revision, &a.DeviceType, &first, &last, &a.WindowLength,
+		}
+		return into, func() {
+			a.WindowStart, a.FirstTime, a.LastTime, a.Count, a.Revision = at(start), at(first), at(last), uint64(count), uint32(revision)
+			var avg float64
+			for i, to := range [...]*float64{&a.Min, &a.Max, &a.Sum, &avg, &a.First, &a.Last, &a.P50, &a.P95, &a.P99} {
+				if v[i] != nil {
+					*to = *v[i]
 				}
-				if avg != a.Avg() || seconds != float64(a.WindowLength)/1e9 {
-					t.Errorf("avg is %v and window_seconds %v of %+v", avg, seconds, a)
-				}
-				all = append(all, a)
 			}
+			if avg != a.Avg() || seconds != float64(a.WindowLength)/1e9 {
+				t.Errorf("avg is %v and window_seconds %v of %+v", avg, seconds, a)
+			}
+			all = append(all, a)
+		}
 	})
 	return all
 }
@@ -399,16 +404,17 @@ func TestAlarms(t *testing.T) {
 				var raised, acked, cleared *time.Time
 				var detail *string
 				var revision int32
-				return []any{
-						&a.AlarmID, &a.Tenant, &a.Rule, &a.DeviceID, &a.ChannelKey, &a.Severity, &state, &a.Value, &raised, &acked, &cleared, &detail,
-						&a.PreviousValue, &revision,
-					}, func() {
-						a.State, a.RaisedAt, a.AckedAt, a.ClearedAt, a.Revision = telemetry.AlarmState(state), at(raised), at(acked), at(cleared), uint32(revision)
-						if detail != nil {
-							a.Detail = []byte(*detail)
-						}
-						all = append(all, a)
+				into := []any{
+					&a.AlarmID, &a.Tenant, &a.Rule, &a.DeviceID, &a.ChannelKey, &a.Severity, &state, &a.Value, &raised, &acked, &cleared, &detail,
+					&a.PreviousValue, &revision,
+				}
+				return into, func() {
+					a.State, a.RaisedAt, a.AckedAt, a.ClearedAt, a.Revision = telemetry.AlarmState(state), at(raised), at(acked), at(cleared), uint32(revision)
+					if detail != nil {
+						a.Detail = []byte(*detail)
 					}
+					all = append(all, a)
+				}
 			})
 			return all
 		}
