@@ -2,18 +2,22 @@ package live_test
 
 import (
 	"bufio"
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/millrace/millrace/pkg/access"
 	"github.com/millrace/millrace/pkg/bus"
+	"github.com/millrace/millrace/pkg/store"
 	"github.com/millrace/millrace/pkg/telemetry"
 	"github.com/millrace/millrace/services/live"
 )
@@ -149,4 +153,21 @@ func (f *fixture) admitted(t *testing.T, method, path string) bool {
 	must(t, err)
 	must(t, resp.Body.Close())
 	return resp.StatusCode != http.StatusForbidden
+}
+
+// gone is a store whose server cannot be reached.
+type gone struct{}
+
+func (gone) Select(context.Context, store.Selection, func([]any) error) error {
+	return fmt.Errorf("select: %w", &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED})
+}
+
+func TestAStoreThatIsDownIsSaidToBeWorthAskingAgain(t *testing.T) {
+	f := start(t, func(_ *live.Config, d *live.Deps) { d.Tables = func(string) store.Reader { return gone{} } })
+	resp, err := http.Get(f.url + "/v1/logs")
+	must(t, err)
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("%s, Retry-After %q; want 503 and when to ask again", resp.Status, resp.Header.Get("Retry-After"))
+	}
 }

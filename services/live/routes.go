@@ -2,6 +2,8 @@ package live
 
 import (
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -169,8 +171,20 @@ func (l *Live) judge(r *http.Request, err error) *fault {
 	case r.Context().Err() != nil: // nobody reads the answer
 		return &fault{code: http.StatusServiceUnavailable, text: "the request was given up"}
 	}
+	if unreachable(err) {
+		l.deps.Log.WarnContext(r.Context(), "a store does not answer", "method", r.Method, "path", r.URL.Path, "error", err)
+		return &fault{code: http.StatusServiceUnavailable, text: "the store that keeps this does not answer", retry: unreachableRetry}
+	}
 	l.deps.Log.ErrorContext(r.Context(), "a request could not be answered", "method", r.Method, "path", r.URL.Path, "error", err)
 	return &fault{code: http.StatusInternalServerError, text: "the request could not be answered; the log of the server says why"}
+}
+
+const unreachableRetry = 5 * time.Second
+
+// unreachable reports whether an engine's server could not be spoken to: it is down, or starts.
+func unreachable(err error) bool {
+	_, network := errors.AsType[net.Error](err)
+	return network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // table returns who keeps a table, or what to answer where no store of this process does.
