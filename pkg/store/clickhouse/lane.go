@@ -159,23 +159,13 @@ func (l *lane) readUnknown(ctx context.Context, commit store.Commit, marks []*ma
 
 // fence compares commit with the stored progress: there says that it was written before, ErrFenced that another came between.
 func (l *lane) fence(commit store.Commit, marks []*mark) (there bool, err error) {
-	before, after := false, false
-	for i, s := range commit.Spans {
-		have := marks[i].progress.Through
-		switch {
-		case marks[i].written && have == s.Through.Through && s.After == s.Through.Through:
-			// nothing of this partition: either side
-		case !marks[i].written || have == s.After:
-			before = true
-		case have == s.Through.Through:
-			after = true
-		default:
-			return false, fmt.Errorf("write %s: %v: stored through %v, the write follows %v: %w",
-				l.name, s.Partition, have, s.After, store.ErrFenced)
-		}
+	i := -1
+	there, err = store.Fence(commit.Spans, func(bus.PartitionID) (bus.Progress, bool) {
+		i++ // marks stand beside the spans
+		return marks[i].progress, marks[i].written
+	})
+	if err != nil {
+		return false, fmt.Errorf("write %s: %w", l.name, err)
 	}
-	if before && after {
-		return false, fmt.Errorf("write %s: a part of the spans is stored, the rest is not: %w", l.name, store.ErrFenced)
-	}
-	return after, nil
+	return there, nil
 }

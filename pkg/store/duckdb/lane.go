@@ -182,25 +182,14 @@ func (l *lane) logSlow(commit store.Commit) func() {
 
 // fence compares commit with the stored progress: there says that it was written before, ErrFenced that another came between.
 func (l *lane) fence(commit store.Commit) (there bool, err error) {
-	before, after := false, false
-	for _, s := range commit.Spans {
-		have, ok := l.progress[progressKey{commit.Worker, s.Partition}]
-		switch {
-		case ok && have.Through == s.Through.Through && s.After == s.Through.Through:
-			// nothing of this partition: either side
-		case !ok || have.Through == s.After:
-			before = true
-		case have.Through == s.Through.Through:
-			after = true
-		default:
-			return false, fmt.Errorf("write %s: %v: stored through %v, the write follows %v: %w",
-				l.name, s.Partition, have.Through, s.After, store.ErrFenced)
-		}
+	there, err = store.Fence(commit.Spans, func(p bus.PartitionID) (bus.Progress, bool) {
+		have, ok := l.progress[progressKey{commit.Worker, p}]
+		return have, ok
+	})
+	if err != nil {
+		return false, fmt.Errorf("write %s: %w", l.name, err)
 	}
-	if before && after {
-		return false, fmt.Errorf("write %s: a part of the spans is stored, the rest is not: %w", l.name, store.ErrFenced)
-	}
-	return after, nil
+	return there, nil
 }
 
 func (l *lane) saveProgress(tx *tx, commit store.Commit) error {

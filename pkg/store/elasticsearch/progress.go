@@ -3,6 +3,7 @@ package elasticsearch
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -159,26 +160,19 @@ func (b *book) open(ctx context.Context, commit store.Commit, lead int) ([]*page
 
 // compare finds out whether the mark is before the commit, has it already, or has gone another way.
 func (p *page) compare() error {
-	before, after := false, false
-	for _, s := range p.spans {
-		have, ok, err := p.progress(s.Partition.Topic)
-		switch {
-		case err != nil:
-			return err
-		case ok && have.Through == s.Through.Through && s.After == s.Through.Through:
-			// nothing of this partition: either side
-		case !ok || have.Through == s.After:
-			before = true
-		case have.Through == s.Through.Through:
-			after = true
-		default:
-			return fmt.Errorf("%v: stored through %v, the write follows %v: %w", s.Partition, have.Through, s.After, store.ErrFenced)
-		}
+	var unread error
+	done, err := store.Fence(p.spans, func(id bus.PartitionID) (bus.Progress, bool) {
+		have, ok, err := p.progress(id.Topic)
+		unread = errors.Join(unread, err)
+		return have, ok
+	})
+	if unread != nil {
+		return unread
 	}
-	if before && after {
-		return fmt.Errorf("progress %s: a part of the spans is stored, the rest is not: %w", p.id, store.ErrFenced)
+	if err != nil {
+		return fmt.Errorf("progress %s: %w", p.id, err)
 	}
-	p.done = after
+	p.done = done
 	return nil
 }
 

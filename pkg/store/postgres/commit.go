@@ -28,7 +28,7 @@ func (db *DB) commit(ctx context.Context, c store.Commit, rows func(b *pgx.Batch
 		if err != nil {
 			return err
 		}
-		there, err := fence(c, stored)
+		there, err := store.Fence(c.Spans, func(p bus.PartitionID) (bus.Progress, bool) { have, ok := stored[p]; return have, ok })
 		if err != nil {
 			return err
 		}
@@ -77,27 +77,6 @@ func (db *DB) lockProgress(ctx context.Context, tx pgx.Tx, c store.Commit) (map[
 		return nil, fmt.Errorf("progress: %w", err)
 	}
 	return stored, nil
-}
-
-func fence(c store.Commit, stored map[bus.PartitionID]bus.Progress) (there bool, err error) {
-	before, after := false, false
-	for _, s := range c.Spans {
-		have, known := stored[s.Partition]
-		switch {
-		case known && have.Through == s.Through.Through && s.After == s.Through.Through:
-			// nothing of this partition: either side
-		case !known || have.Through == s.After:
-			before = true
-		case have.Through == s.Through.Through:
-			after = true
-		default:
-			return false, fmt.Errorf("%v: stored through %v, the write follows %v: %w", s.Partition, have.Through, s.After, store.ErrFenced)
-		}
-	}
-	if before && after {
-		return false, fmt.Errorf("a part of the spans is stored, the rest is not: %w", store.ErrFenced)
-	}
-	return after, nil
 }
 
 // send writes the rows, the checkpoint and the progress, in one round trip.
