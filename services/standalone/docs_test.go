@@ -91,16 +91,26 @@ func TestDocsHaveNoKeyWithoutMeaning(t *testing.T) {
 var (
 	yamlBlock  = regexp.MustCompile("(?s)```yaml\n(.*?)```")
 	secretFile = regexp.MustCompile(`\$\{file:[^}]*\}`)
-	variable   = regexp.MustCompile(`\$\{([A-Za-z_]+)`)
+	variable   = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)`)
 )
+
+// pages returns every page of docs and of the folders in it.
+func pages(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	for _, pattern := range []string{"*.md", "*/*.md"} {
+		some, err := filepath.Glob(filepath.Join(docs, pattern))
+		if err != nil || len(some) == 0 {
+			t.Fatalf("no pages in docs/%s: %v", pattern, err)
+		}
+		all = append(all, some...)
+	}
+	return all
+}
 
 // TestDocsExamplesLoad reads every configuration that a page of docs shows as an operator's file would be read.
 func TestDocsExamplesLoad(t *testing.T) {
-	pages, err := filepath.Glob(filepath.Join(docs, "*.md"))
-	if err != nil || len(pages) == 0 {
-		t.Fatalf("no pages: %v", err)
-	}
-	for _, page := range pages {
+	for _, page := range pages(t) {
 		b, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
@@ -123,11 +133,7 @@ var link = regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
 
 // TestDocsLinksLeadSomewhere follows every link of README.md and docs to a file of ours.
 func TestDocsLinksLeadSomewhere(t *testing.T) {
-	pages, err := filepath.Glob(filepath.Join(docs, "*.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, page := range append(pages, filepath.Join(docs, "..", "README.md")) {
+	for _, page := range append(pages(t), filepath.Join(docs, "..", "README.md")) {
 		b, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
@@ -142,11 +148,12 @@ func TestDocsLinksLeadSomewhere(t *testing.T) {
 
 // TestDeployedFilesLoad reads the example configurations of deploy.
 func TestDeployedFilesLoad(t *testing.T) {
-	for _, name := range []string{"millrace.yml", "compose/millrace.yml", "split/millrace.yml"} {
+	for _, name := range []string{"millrace.yml", "compose/millrace.yml", "split/millrace.yml", "scale/nats.yml", "scale/kafka.yml"} {
 		b, err := os.ReadFile(filepath.Join("../../deploy", name))
 		if err != nil {
 			t.Fatal(err)
 		}
+		b = secretFile.ReplaceAll(b, []byte("secret"))
 		if err := load(name, b); err != nil {
 			t.Errorf("deploy/%s: %v", name, err)
 		}
