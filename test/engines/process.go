@@ -22,6 +22,8 @@ const (
 	healthyWithin = 6 * time.Minute
 	// stopWithin is how long a node may take to end when asked; then it is killed.
 	stopWithin = 20 * time.Second
+	// launchesMax is how often a node that ends before it serves is launched.
+	launchesMax = 3
 	// pollEvery is how often a node is asked.
 	pollEvery = 100 * time.Millisecond
 	// attemptWithin bounds one question to a node that hangs.
@@ -168,13 +170,21 @@ func (s *site) await(ctx context.Context, e engine, n int) error {
 	if err != nil {
 		return err
 	}
-	for {
+	for launches := 1; ; {
 		attempt, done := context.WithTimeout(ctx, attemptWithin)
 		err := e.healthy(attempt, s, n)
 		done()
 		switch {
 		case err == nil:
 			return nil
+		case !p.alive() && launches < launchesMax: // its port may have been somebody's for a moment
+			launches++
+			if err := s.launch(ctx, e, n); err != nil {
+				return err
+			}
+			if p, err = s.process(n); err != nil {
+				return err
+			}
 		case !p.alive():
 			return fmt.Errorf("node %d has ended; the end of %s:\n%s", n, s.logFile(n), tail(s.logFile(n)))
 		}
