@@ -253,8 +253,10 @@ func wantTheSampleOfAny(t *testing.T, in *instance) {
 		{"/v1/aggregates?window=1m&to=2026-05-04T10:05:00Z", "aggregates", func(r map[string]any) string {
 			return fmt.Sprintf("%v %v %v %v %v", r["device_id"], r["count"], r["min"], r["max"], r["sum"])
 		}, "[dev1 30 61 119 2700 dev0 30 60 118 2670 dev1 30 1 59 900 dev0 30 0 58 870]"},
-		{"/v1/logs?device=homecontroller", "logs", func(r map[string]any) string { return fmt.Sprint(r["severity"], r["event_time"]) },
-			"[Debug2017-04-12T17:05:33.1527207Z]"},
+		{
+			"/v1/logs?device=homecontroller", "logs", func(r map[string]any) string { return fmt.Sprint(r["severity"], r["event_time"]) },
+			"[Debug2017-04-12T17:05:33.1527207Z]",
+		},
 		{"/v1/dead-letters?worker=ingest", "dead_letters", func(r map[string]any) string { return fmt.Sprint(r["worker"]) }, "[ingest]"},
 		{"/v1/devices?connected=true", "devices", func(r map[string]any) string { return fmt.Sprint(r["device_id"]) }, "[homecontroller]"},
 	} {

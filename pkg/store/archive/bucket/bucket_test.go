@@ -88,6 +88,7 @@ func keys(t *testing.T, b archive.Bucket, prefix string) []string {
 
 // promises are those of archive.Bucket.
 func promises(t *testing.T, b archive.Bucket) {
+	t.Helper()
 	t.Run("what was written is read, whole and in part", func(t *testing.T) {
 		mustPut(t, b, "a/one", []byte("0123456789"))
 		wantBody(t, b, "a/one", []byte("0123456789"))

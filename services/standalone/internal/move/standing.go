@@ -165,7 +165,7 @@ func (r *runner) copyCheckpoints(ctx context.Context, all []checkpoint) error {
 		if err := r.retry(ctx, "checkpoints", func() error { return c.to.write(ctx, commit) }); err != nil {
 			return fmt.Errorf("move the checkpoint of %s %s: %w", c.worker, c.task, err)
 		}
-		r.reached(uint64(i) + 1) //nolint:gosec // an index
+		r.reached(uint64(i) + 1)
 	}
 	return nil
 }
@@ -184,7 +184,7 @@ func (r *runner) compareCheckpoints(ctx context.Context, all []checkpoint) (diff
 		if !bytes.Equal(state, c.state) {
 			differences = append(differences, fmt.Sprintf("checkpoints: that of %s %s is another (%d bytes, want %d)", c.worker, c.task, len(state), len(c.state)))
 		}
-		r.reached(uint64(i) + 1) //nolint:gosec // an index
+		r.reached(uint64(i) + 1)
 	}
 	return differences, nil
 }
