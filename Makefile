@@ -79,7 +79,7 @@ fuzz: ## each fuzz target for FUZZTIME (default 20s)
 	    echo "== $$f $$t"; go test -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) ./$$(dirname $$f); done; done
 
 bench: ## the benchmarks of the hot path
-	go test -run '^$$' -bench . -benchtime 1s -benchmem $(addsuffix /...,$(filter-out ./test/e2e,$(MODULES)))
+	go test -tags library -run '^$$' -bench . -benchtime 1s -benchmem $(addsuffix /...,$(filter-out ./test/e2e,$(MODULES)))
 
 alone: ## each module on its own, as an image builds it
 	@set -e; for m in $(MODULES); do echo "== $$m"; (cd $$m && GOWORK=off go vet ./... && GOWORK=off go mod tidy -diff); done

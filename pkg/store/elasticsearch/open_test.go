@@ -53,6 +53,17 @@ func TestAServerThatIsTooOldIsRefused(t *testing.T) {
 	}
 }
 
+func TestAServerOfAnotherKindIsRefused(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"version":{"number":"8.19.3"}}`))
+	}))
+	defer server.Close()
+	_, err := elasticsearch.Open(t.Context(), elasticsearch.Config{URL: server.URL, Now: time.Now})
+	if err == nil || !strings.Contains(err.Error(), "not Elasticsearch") {
+		t.Errorf("%v, want what the server is not", err)
+	}
+}
+
 func TestMigrateIsRepeatableAndADryRunChangesNothing(t *testing.T) {
 	s := newSite(t, open)
 	again, err := elasticsearch.Migrate(t.Context(), s.cfg, elasticsearch.MigrateOptions{})
