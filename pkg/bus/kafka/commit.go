@@ -77,12 +77,9 @@ func (c *commit) load(ctx context.Context) error {
 	}
 	ctx, cancel := l.bounded(ctx, requestTimeout)
 	defer cancel()
-	res, err := l.client.OffsetFetch(ctx, &kafkago.OffsetFetchRequest{
+	res, err := l.fetchOffsets(ctx, &kafkago.OffsetFetchRequest{
 		GroupID: c.member.group, Topics: map[string][]int{c.part.topic: {int(c.part.number)}},
 	})
-	if err == nil {
-		err = res.Error
-	}
 	if err != nil {
 		return err
 	}
@@ -93,6 +90,21 @@ func (c *commit) load(ctx context.Context) error {
 	c.progress, c.exists = parseCommit(list[0].CommittedOffset, list[0].Metadata)
 	c.known = true
 	return nil
+}
+
+// fetchOffsets asks for what a group has committed, until ctx ends where its coordinator is just moving to another broker.
+func (l *Log) fetchOffsets(ctx context.Context, req *kafkago.OffsetFetchRequest) (*kafkago.OffsetFetchResponse, error) {
+	for {
+		res, err := l.client.OffsetFetch(ctx, req)
+		if err == nil {
+			err = res.Error
+		}
+		moving := errors.Is(err, kafkago.NotCoordinatorForGroup) || errors.Is(err, kafkago.GroupCoordinatorNotAvailable) ||
+			errors.Is(err, kafkago.GroupLoadInProgress)
+		if !moving || !pause(ctx, commitPause) {
+			return res, err
+		}
+	}
 }
 
 func firstError(list []kafkago.OffsetFetchPartition) error {

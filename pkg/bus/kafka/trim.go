@@ -165,10 +165,7 @@ func (l *Log) readByAll(ctx context.Context) (map[bus.PartitionID]int64, error) 
 	}
 	seen := map[string]map[bus.PartitionID]bool{}
 	for _, group := range groups {
-		res, err := l.client.OffsetFetch(ctx, &kafkago.OffsetFetchRequest{GroupID: group})
-		if err == nil {
-			err = res.Error
-		}
+		res, err := l.fetchOffsets(ctx, &kafkago.OffsetFetchRequest{GroupID: group})
 		if err != nil {
 			return nil, fmt.Errorf("what group %s has read: %w", group, err)
 		}
