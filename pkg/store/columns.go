@@ -97,6 +97,26 @@ func PackPosition(p bus.Position) (int64, error) {
 	return int64(p.Seq)<<positionIndexBits | int64(p.Index), nil
 }
 
+// RefusePositions returns a *Refused that names the rows whose position the column origin_position cannot hold; nil where it holds
+// all. A driver asks before it writes, so that nothing is written: with the progress on disk, a crash before the rows are dead letters
+// would lose them.
+func RefusePositions(rows []MessageRow) error {
+	var refused *Refused
+	for i := range rows {
+		if _, err := PackPosition(rows[i].Origin.Position); err != nil {
+			if refused == nil {
+				refused = &Refused{}
+			}
+			refused.Rows = append(refused.Rows, i)
+			refused.Reasons = append(refused.Reasons, err.Error())
+		}
+	}
+	if refused == nil {
+		return nil
+	}
+	return refused
+}
+
 // UnpackPosition reads what PackPosition wrote; a negative number is the zero position.
 func UnpackPosition(packed int64) bus.Position {
 	if packed < 0 {

@@ -97,7 +97,7 @@ func (l *Log) appendBatch(ctx context.Context, p *partition, buf *appendBuffers,
 	}
 	// What may be on disk already is not refused: that would say that it is not.
 	if repeated == nil && !l.hasRoom(ctx, p, batchBytes) {
-		l.metrics.refused()
+		l.metrics.Refused()
 		return unknownBatch{}, bus.ErrFull
 	}
 	reply, err := l.produce(ctx, p, request)
@@ -107,11 +107,11 @@ func (l *Log) appendBatch(ctx context.Context, p *partition, buf *appendBuffers,
 		batch.onDisk = true
 		p.producer.acknowledged(id, repeated, len(recs))
 		p.size.appended(reply, len(recs), batchBytes)
-		l.metrics.appended(len(recs), batchBytes)
+		l.metrics.Appended(len(recs), batchBytes)
 		return batch, nil
 	case notStored:
 		if errors.Is(err, bus.ErrTooLarge) {
-			l.metrics.refused()
+			l.metrics.Refused()
 			return unknownBatch{}, err
 		}
 	case producerLost:
@@ -119,7 +119,7 @@ func (l *Log) appendBatch(ctx context.Context, p *partition, buf *appendBuffers,
 	case unknown:
 		p.producer.failed(id, repeated, buf.plain, l.cfg.Now().Add(l.cfg.DedupeWindow))
 	}
-	l.metrics.failed()
+	l.metrics.Failed()
 	return unknownBatch{}, err
 }
 

@@ -66,7 +66,7 @@ func (l *Log) append(ctx context.Context, id bus.PartitionID, recs []bus.Record)
 		case err != nil:
 			return err
 		}
-		l.metrics.appended(n, len(buf.packed))
+		l.metrics.Appended(n, len(buf.packed))
 		done += n
 	}
 	return nil
@@ -91,9 +91,9 @@ func (l *Log) appendFrame(ctx context.Context, p *partition, frame []byte) error
 			p.forget(msgID)
 		}
 	case errors.Is(err, bus.ErrFull), errors.Is(err, bus.ErrTooLarge):
-		l.metrics.refused()
+		l.metrics.Refused()
 	default:
-		l.metrics.failed()
+		l.metrics.Failed()
 		if !repeated {
 			p.remember(frame, msgID, until)
 		}

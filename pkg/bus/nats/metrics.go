@@ -1,53 +1,22 @@
 package nats
 
 import (
-	"errors"
-
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/millrace/millrace/pkg/bus"
 )
 
 // metrics counts what the log does. Its methods work on one that was never registered.
 type metrics struct {
-	frames, records, bytes, trims prometheus.Counter
-	faults                        *prometheus.CounterVec
+	*bus.AppendMetrics
+	trims prometheus.Counter
 }
 
 func newMetrics(registry prometheus.Registerer) *metrics {
-	counter := func(name, help string) prometheus.Counter {
-		return register(registry, prometheus.NewCounter(prometheus.CounterOpts{Namespace: "millrace", Subsystem: "bus", Name: name, Help: help}))
-	}
 	return &metrics{
-		frames:  counter("frames_appended_total", "Frames that the log has acknowledged."),
-		records: counter("records_appended_total", "Records in the frames that the log has acknowledged."),
-		bytes:   counter("bytes_appended_total", "Bytes of the frames that the log has acknowledged."),
-		trims:   counter("frames_trimmed_total", "Frames that were purged because every group has read them."),
-		faults: register(registry, prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: "millrace", Subsystem: "bus", Name: "append_errors_total",
-			Help: "Frames that were not acknowledged: refused (full, too large), or of unknown outcome.",
-		}, []string{"outcome"})),
+		AppendMetrics: bus.NewAppendMetrics(registry),
+		trims:         bus.Counter(registry, "frames_trimmed_total", "Frames that were purged because every group has read them."),
 	}
 }
 
-// register returns the collector of that name that the registry has already, since several logs may share one.
-func register[C prometheus.Collector](registry prometheus.Registerer, c C) C {
-	if registry == nil {
-		return c
-	}
-	err := registry.Register(c)
-	if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
-		if same, ok := already.ExistingCollector.(C); ok {
-			return same
-		}
-	}
-	return c
-}
-
-func (m *metrics) appended(records, bytes int) {
-	m.frames.Inc()
-	m.records.Add(float64(records))
-	m.bytes.Add(float64(bytes))
-}
-
-func (m *metrics) refused()              { m.faults.WithLabelValues("refused").Inc() }
-func (m *metrics) failed()               { m.faults.WithLabelValues("unknown").Inc() }
 func (m *metrics) trimmed(frames uint64) { m.trims.Add(float64(frames)) }

@@ -34,16 +34,7 @@ type session struct {
 	partition  int32
 	position   int64
 	credential string
-	sessionText
-}
-
-// sessionText is the channel value of a message of telemetry.KindSession.
-type sessionText struct {
-	Connected bool   `json:"connected"`
-	Address   string `json:"address"`
-	ClientID  string `json:"client_id"`
-	Protocol  string `json:"protocol"`
-	Reason    string `json:"reason"`
+	telemetry.Session
 }
 
 func newDeviceBlock() deviceBlock { return deviceBlock{slots: make(map[deviceKey]int)} }
@@ -81,7 +72,7 @@ func (b *deviceBlock) see(m *store.MessageRow) {
 
 // takeSession reports whether the message is of a begin. One that cannot be read changes nothing: Millrace itself writes them.
 func (d *seen) takeSession(m *store.MessageRow) (begin bool) {
-	var s sessionText
+	var s telemetry.Session
 	if err := json.Unmarshal(m.ChannelValue, &s); err != nil {
 		return false
 	}

@@ -26,7 +26,7 @@ func (s *historyStore) Flush(context.Context) error { return nil }
 
 // Write implements store.Writer.
 func (s *historyStore) Write(ctx context.Context, commit store.Commit, rows []store.MessageRow) error {
-	if err := refusePositions(rows); err != nil {
+	if err := store.RefusePositions(rows); err != nil {
 		return err
 	}
 	return s.write(ctx, commit, len(rows), func(ctx context.Context, w *writing) error {

@@ -10,8 +10,6 @@ import (
 
 	ch "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-
-	"github.com/millrace/millrace/pkg/store"
 )
 
 // columnType is a column as it is sent. Low cardinality is the server's affair: a dictionary that the client library makes costs this
@@ -93,22 +91,4 @@ func textOrNull(b []byte) *string {
 	}
 	s := text(alias(b))
 	return &s
-}
-
-// refusePositions returns *store.Refused for the rows whose origin no column can hold.
-func refusePositions(rows []store.MessageRow) error {
-	var refused *store.Refused
-	for i := range rows {
-		if _, err := store.PackPosition(rows[i].Origin.Position); err != nil {
-			if refused == nil {
-				refused = &store.Refused{}
-			}
-			refused.Rows = append(refused.Rows, i)
-			refused.Reasons = append(refused.Reasons, err.Error())
-		}
-	}
-	if refused == nil {
-		return nil
-	}
-	return refused
 }

@@ -31,7 +31,7 @@ func logColumns() []columnType {
 
 // Write implements store.Writer.
 func (s *logStore) Write(ctx context.Context, commit store.Commit, rows []store.MessageRow) error {
-	if err := refusePositions(rows); err != nil {
+	if err := store.RefusePositions(rows); err != nil {
 		return err
 	}
 	return s.write(ctx, commit, len(rows), func(ctx context.Context, w *writing) error {

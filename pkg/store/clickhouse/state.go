@@ -53,7 +53,7 @@ func stateColumns() []columnType {
 
 // Write implements store.Writer.
 func (s *stateStore) Write(ctx context.Context, commit store.Commit, rows []store.MessageRow) error {
-	if err := refusePositions(rows); err != nil {
+	if err := store.RefusePositions(rows); err != nil {
 		return err
 	}
 	return s.write(ctx, commit, len(rows), func(ctx context.Context, w *writing) error {

@@ -9,7 +9,6 @@ import (
 
 	duckdb "github.com/duckdb/duckdb-go/v2"
 
-	"github.com/millrace/millrace/pkg/store"
 	"github.com/millrace/millrace/pkg/telemetry"
 )
 
@@ -91,24 +90,4 @@ func number(v float64, known bool) driver.Value {
 		return nil
 	}
 	return v
-}
-
-// refusePositions returns a *store.Refused that names the rows whose position the column origin_position cannot hold; nil where it
-// holds all. It is asked before the write, and then nothing is written: with the progress on disk, a crash before the rows are
-// dead letters would lose them.
-func refusePositions(rows []store.MessageRow) error {
-	var refused *store.Refused
-	for i := range rows {
-		if _, err := store.PackPosition(rows[i].Origin.Position); err != nil {
-			if refused == nil {
-				refused = &store.Refused{}
-			}
-			refused.Rows = append(refused.Rows, i)
-			refused.Reasons = append(refused.Reasons, err.Error())
-		}
-	}
-	if refused == nil {
-		return nil
-	}
-	return refused
 }

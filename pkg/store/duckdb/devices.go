@@ -36,15 +36,6 @@ type device struct {
 	stored bool
 }
 
-// sessionText is the channel value of a message of telemetry.KindSession.
-type sessionText struct {
-	Connected bool   `json:"connected"`
-	Address   string `json:"address"`
-	ClientID  string `json:"client_id"`
-	Protocol  string `json:"protocol"`
-	Reason    string `json:"reason"`
-}
-
 func (t *deviceTable) reload(ctx context.Context, c *sql.Conn) error {
 	t.ids, t.entries, t.before = make(map[string]int32), nil, make(map[int32]device)
 	rows, err := c.QueryContext(ctx, `SELECT * FROM internal.devices ORDER BY entry_id`)
@@ -136,7 +127,7 @@ func (d *device) takeSession(m *store.MessageRow) {
 	if d.hasSession && at.compare(d.session) <= 0 {
 		return
 	}
-	var s sessionText
+	var s telemetry.Session
 	if err := json.Unmarshal(m.ChannelValue, &s); err != nil {
 		return
 	}

@@ -13,7 +13,7 @@ type logStore struct{ *lane }
 
 // Write implements store.Writer.
 func (s *logStore) Write(ctx context.Context, commit store.Commit, rows []store.MessageRow) error {
-	if err := refusePositions(rows); err != nil {
+	if err := store.RefusePositions(rows); err != nil {
 		return err
 	}
 	fill := func(tx *tx) error {

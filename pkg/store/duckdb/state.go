@@ -97,7 +97,7 @@ func (s *stateStore) keyOf(tenant, device, channel string) []byte {
 
 // Write implements store.Writer.
 func (s *stateStore) Write(ctx context.Context, commit store.Commit, rows []store.MessageRow) error {
-	if err := refusePositions(rows); err != nil {
+	if err := store.RefusePositions(rows); err != nil {
 		return err
 	}
 	fill := func(tx *tx) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"unicode/utf8"
 
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/store"
@@ -151,46 +150,14 @@ func appendDeadLetter(dst []byte, d *store.DeadLetterRow) []byte {
 	return addPayload(dst, d.Payload)
 }
 
-// addPayload adds a payload as it is where it is UTF-8 without control characters other than white space; else with each other
-// byte as \xNN and each backslash doubled, and beside it the exact bytes.
+// addPayload adds a payload as text, and beside it, where that is escaped, the exact bytes.
 func addPayload(dst, payload []byte) []byte {
-	dst = addName(dst, fieldPayload)
-	if isText(payload) {
-		return append(appendTextBytes(dst, payload), ',')
+	text, escaped := store.PayloadText(payload)
+	dst = append(appendText(addName(dst, fieldPayload), text), ',')
+	if !escaped {
+		return dst
 	}
-	const hex = "0123456789ABCDEF"
-	dst = append(dst, '"')
-	for _, b := range payload {
-		switch {
-		case b == '\\':
-			dst = append(dst, `\\\\`...)
-		case b == '"':
-			dst = append(dst, '\\', '"')
-		case b == '\n':
-			dst = append(dst, '\\', 'n')
-		case b == '\t':
-			dst = append(dst, '\\', 't')
-		case b == '\r':
-			dst = append(dst, '\\', 'r')
-		case b >= ' ' && b < 0x7f:
-			dst = append(dst, b)
-		default:
-			dst = append(dst, '\\', '\\', 'x', hex[b>>4], hex[b&15])
-		}
-	}
-	dst = append(addName(append(dst, '"', ','), fieldPayloadBytes), '"')
+	dst = append(addName(dst, fieldPayloadBytes), '"')
 	dst = base64.StdEncoding.AppendEncode(dst, payload)
 	return append(dst, '"', ',')
-}
-
-func isText(b []byte) bool {
-	if !utf8.Valid(b) {
-		return false
-	}
-	for _, c := range b {
-		if c < ' ' && c != '\n' && c != '\t' && c != '\r' {
-			return false
-		}
-	}
-	return true
 }

@@ -49,20 +49,11 @@ func newDeviceBook(db *DB) *deviceBook {
 	return &deviceBook{db: db, known: make(map[deviceID]storedDevice)}
 }
 
-// sessionText is the channel value of a message of telemetry.KindSession.
-type sessionText struct {
-	Connected bool   `json:"connected"`
-	Address   string `json:"address"`
-	ClientID  string `json:"client_id"`
-	Protocol  string `json:"protocol"`
-	Reason    string `json:"reason"`
-}
-
 // see takes a message. One of an end is Millrace's own and nothing that the device sent; a session message that cannot be read
 // changes nothing.
 func (d *device) see(m *store.MessageRow) {
 	if m.Kind == telemetry.KindSession {
-		var s sessionText
+		var s telemetry.Session
 		if json.Unmarshal(m.ChannelValue, &s) != nil {
 			return
 		}

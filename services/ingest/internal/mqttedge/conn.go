@@ -266,7 +266,7 @@ func (c *conn) finish(hard context.Context) {
 		c.wait()
 	}
 	c.mu.Unlock()
-	c.tellPresence(hard, presence{Reason: e.why}) // before the device can see the end and come back elsewhere
+	c.tellPresence(hard, telemetry.Session{Reason: e.why}) // before the device can see the end and come back elsewhere
 	c.kill()
 	c.settleSession(hard)
 	c.edge.metrics.ended.WithLabelValues(labelOf(e)).Inc()

@@ -19,17 +19,8 @@ func (u *unheard) Done(n int, err error) {
 	}
 }
 
-// presence is the value of a session's record.
-type presence struct {
-	Connected bool   `json:"connected"`
-	Address   string `json:"address,omitempty"`
-	ClientID  string `json:"client_id"`
-	Protocol  string `json:"protocol,omitempty"`
-	Reason    string `json:"reason,omitempty"`
-}
-
 // tellPresence appends that the device of this connection came or went; nothing for a connection without a device.
-func (c *conn) tellPresence(ctx context.Context, p presence) {
+func (c *conn) tellPresence(ctx context.Context, p telemetry.Session) {
 	if c.device == "" {
 		return
 	}
@@ -58,5 +49,5 @@ func (c *conn) bind(ctx context.Context, device string) {
 	if c.version5() {
 		name = "mqtt5"
 	}
-	c.tellPresence(ctx, presence{Connected: true, Address: c.socket.RemoteAddr().String(), Protocol: name})
+	c.tellPresence(ctx, telemetry.Session{Connected: true, Address: c.socket.RemoteAddr().String(), Protocol: name})
 }
