@@ -14,11 +14,21 @@ const (
 	AlarmCommands = "alarm-commands" // operators' acknowledgements; telemetry.Alarm
 	Sessions      = "sessions"       // connections that began or ended; telemetry.Message of KindSession
 	DeadLetters   = "dead-letters"   // what could not be processed; telemetry.DeadLetter
+	Redelivered   = "redelivered"    // what is given once more to one worker; telemetry.Redelivery
 )
+
+// redeliveredPartition is the partition of the origins of Redelivered's partition 0: beyond every partition of Ingested.
+const redeliveredPartition = 1 << 19
+
+// RedeliveredOrigin returns the origin of what the note at p in partition n of DeadLetters puts on Redelivered. Such origins rise
+// as those of messages do, so that what is appended again after a crash is taken once.
+func RedeliveredOrigin(n int, p Position) Origin {
+	return Origin{Partition: int32(redeliveredPartition + n), Position: p} //nolint:gosec // partitions are few
+}
 
 // Topics returns the topics that Millrace itself needs, in the order of a message's way.
 func Topics() []string {
-	return []string{Ingested, Telemetry, Logs, Events, Critical, Aggregates, Alarms, AlarmCommands, Sessions, DeadLetters}
+	return []string{Ingested, Telemetry, Logs, Events, Critical, Aggregates, Alarms, AlarmCommands, Sessions, DeadLetters, Redelivered}
 }
 
 // PartitionOf returns the partition, of n, that holds the messages of a device: xxHash64 of tenant, a zero byte and

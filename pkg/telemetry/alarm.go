@@ -35,4 +35,38 @@ type DeadLetter struct {
 	Partition  int32
 	Position   string // "sequence.index"; "" where it never was on the log
 	Credential string
+	// Context is what else it takes to put the payload back, as the JSON of a LetterContext; "" where there is nothing.
+	Context string
+
+	// ReplayOf makes this record the note that the letter of that id, of which everything above is a copy, was put back; "" in a
+	// letter. Who asked for that, and when, is beside it.
+	ReplayOf   string
+	ReplayedBy string
+	ReplayedAt Time
+	// Deliver asks that Repaired, or where that is empty Payload, be given to Worker alone. Without it the note says only what
+	// was done.
+	Deliver  bool
+	Repaired []byte
+}
+
+// LetterContext is what the Context of a dead letter holds. Members are only ever added.
+type LetterContext struct {
+	// What the edge knew of a body beside its bytes: see Input.
+	ChannelKey  string            `json:"channel_key,omitempty"`
+	ContentType string            `json:"content_type,omitempty"`
+	Properties  map[string]string `json:"properties,omitempty"`
+	// Origin is the "partition.sequence.index" of the message that a worker could not process.
+	Origin string `json:"origin,omitempty"`
+	// Row says that the payload is a row as JSON, of which the record is gone; PublishedTo that it was on its way to that topic.
+	Row         bool   `json:"row,omitempty"`
+	PublishedTo string `json:"published_to,omitempty"`
+}
+
+// Redelivery is a record that is given once more to one worker: see bus.Redelivered.
+type Redelivery struct {
+	Worker string // others pass it over
+	Topic  string // from which the worker had it
+	Origin string // "partition.sequence.index" of the message; "" where there is none
+	Letter string // id of the dead letter
+	Value  []byte
 }

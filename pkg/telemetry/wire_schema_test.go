@@ -126,6 +126,13 @@ func TestTheWireIsThatOfTheSchema(t *testing.T) {
 	t.Run("dead letter", func(t *testing.T) {
 		checkBothWays(t, "DeadLetter", deadLetter(), telemetry.AppendDeadLetter, telemetry.ParseDeadLetter)
 	})
+	t.Run("account", func(t *testing.T) {
+		checkBothWays(t, "Account", account(), telemetry.AppendAccount, telemetry.ParseAccount)
+	})
+	t.Run("redelivery", func(t *testing.T) {
+		r := telemetry.Redelivery{Worker: "w", Topic: "telemetry", Origin: "1.2.3", Letter: "0.1.0", Value: []byte{0xff, 0}}
+		checkBothWays(t, "Redelivery", r, telemetry.AppendRedelivery, telemetry.ParseRedelivery)
+	})
 }
 
 func TestEnumsAreNumberedAsInTheSchema(t *testing.T) {

@@ -213,6 +213,7 @@ func deadLetter() telemetry.DeadLetter {
 	return telemetry.DeadLetter{
 		Topic: "mqtt", Worker: "ingest", Reason: "ChannelKey: missing", Payload: []byte{0xff, 0, 1}, ReceivedAt: 5,
 		Tenant: "default", DeviceID: "d1", Partition: -3, Position: "81.5", Credential: "k1",
+		Context: `{"origin":"1.81.5"}`, ReplayOf: "3.7.0", ReplayedBy: "ada", ReplayedAt: 9, Deliver: true, Repaired: []byte{1},
 	}
 }
 
