@@ -15,6 +15,7 @@ const (
 	Sessions      = "sessions"       // connections that began or ended; telemetry.Message of KindSession
 	DeadLetters   = "dead-letters"   // what could not be processed; telemetry.DeadLetter
 	Redelivered   = "redelivered"    // what is given once more to one worker; telemetry.Redelivery
+	Books         = "books"          // what edge and router count of their own work, which no group reads; telemetry.Account
 )
 
 // redeliveredPartition is the partition of the origins of Redelivered's partition 0: beyond every partition of Ingested.
@@ -28,7 +29,7 @@ func RedeliveredOrigin(n int, p Position) Origin {
 
 // Topics returns the topics that Millrace itself needs, in the order of a message's way.
 func Topics() []string {
-	return []string{Ingested, Telemetry, Logs, Events, Critical, Aggregates, Alarms, AlarmCommands, Sessions, DeadLetters, Redelivered}
+	return []string{Ingested, Telemetry, Logs, Events, Critical, Aggregates, Alarms, AlarmCommands, Sessions, DeadLetters, Redelivered, Books}
 }
 
 // PartitionOf returns the partition, of n, that holds the messages of a device: xxHash64 of tenant, a zero byte and
