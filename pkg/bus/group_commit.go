@@ -12,43 +12,65 @@ import (
 
 // batch is what one append takes, and whom to tell.
 type batch struct {
-	recs    []Record // the values lie in arena, or in an earlier, smaller array of it
+	recs    []Record // the values lie in arena, in an earlier, smaller array of it, or where their flow has kept them
 	arena   []byte
+	bytes   int      // of the values
 	owners  []uint32 // for each record the index of its ticket
 	tickets []claimed
-	index   map[Ticket]uint32
+	index   map[claimant]uint32
 }
 
-// claimed is a ticket and how many of the batch's records are its.
-type claimed struct {
+// claimant is a ticket with its flow.
+type claimant struct {
 	ticket Ticket
-	n      int
+	flow   uint64
 }
 
-func (b *batch) add(value []byte, origin Origin, ticket Ticket) {
+// claimed is a ticket, how many of the batch's records are its, and what room they take.
+type claimed struct {
+	claimant
+	n     int
+	bytes int64
+}
+
+// full reports whether a value of size bytes has to go with another append.
+func (b *batch) full(size int, cfg *WriterConfig) bool {
+	n := len(b.recs)
+	return n > 0 && (n >= cfg.BatchRecordsMax || b.bytes+size > cfg.BatchBytesMax)
+}
+
+// add takes a record whose value it copies.
+func (b *batch) add(r *Record, who claimant) {
 	at := len(b.arena)
-	b.arena = append(b.arena, value...)
-	b.recs = append(b.recs, Record{Origin: origin, Value: b.arena[at:len(b.arena):len(b.arena)]})
-	b.owners = append(b.owners, b.claim(ticket))
+	b.arena = append(b.arena, r.Value...)
+	b.keep(Record{Origin: r.Origin, Value: b.arena[at:len(b.arena):len(b.arena)]}, who)
 }
 
-// claim counts one more record for ticket. A sender submits in runs, so the newest ticket is looked at first.
-func (b *batch) claim(ticket Ticket) uint32 {
+// keep takes a record whose value stays as it is.
+func (b *batch) keep(r Record, who claimant) {
+	b.recs = append(b.recs, r)
+	b.bytes += len(r.Value)
+	i := b.claim(who)
+	b.tickets[i].n++
+	b.tickets[i].bytes += int64(len(r.Value) + recordOverheadBytes)
+	b.owners = append(b.owners, i)
+}
+
+// claim returns the index of a ticket. A sender submits in runs, so the newest one is looked at first.
+func (b *batch) claim(who claimant) uint32 {
 	last := len(b.tickets) - 1
-	if last >= 0 && b.tickets[last].ticket == ticket {
-		b.tickets[last].n++
+	if last >= 0 && b.tickets[last].claimant == who {
 		return uint32(last) //nolint:gosec // a batch is far smaller than 2^32
 	}
-	if i, ok := b.index[ticket]; ok {
-		b.tickets[i].n++
+	if i, ok := b.index[who]; ok {
 		return i
 	}
 	if b.index == nil {
-		b.index = map[Ticket]uint32{}
+		b.index = map[claimant]uint32{}
 	}
 	i := uint32(last + 1) //nolint:gosec // as above
-	b.index[ticket] = i
-	b.tickets = append(b.tickets, claimed{ticket, 1})
+	b.index[who] = i
+	b.tickets = append(b.tickets, claimed{claimant: who})
 	return i
 }
 
@@ -56,19 +78,21 @@ func (b *batch) reset() {
 	clear(b.recs) // lets go of outgrown arenas
 	clear(b.tickets)
 	clear(b.index)
-	b.recs, b.arena, b.owners, b.tickets = b.recs[:0], b.arena[:0], b.owners[:0], b.tickets[:0]
+	b.recs, b.arena, b.bytes, b.owners, b.tickets = b.recs[:0], b.arena[:0], 0, b.owners[:0], b.tickets[:0]
 }
 
-// lane is one partition's queue and its committer.
+// lane is one partition's queue and its committer. What fits into the next append is gathered as it comes; only when that is
+// full do records wait with others of their flow, and the flows take turns in filling the append after it.
 type lane struct {
 	w    *Writer
 	id   PartitionID
 	wake chan struct{} // of size 1: one signal is enough, since the committer takes all there is
 
 	mu        sync.Mutex
-	gathering *batch
-	full      []*batch // older than gathering, in order
-	idle      bool     // the committer waits for wake
+	gathering *batch // has records whenever a flow has
+	flows     map[uint64]*flow
+	turns     []*flow // those of flows, whose turn is next in front
+	idle      bool    // the committer waits for wake
 	closed    bool
 }
 
@@ -78,33 +102,40 @@ func (l *lane) add(value []byte, origin Origin, ticket Ticket) bool {
 		l.mu.Unlock()
 		return false
 	}
-	l.gather(value, origin, ticket)
+	recs := [1]Record{{Value: value, Origin: origin}}
+	l.gather(recs[:], claimant{ticket: ticket})
 	l.unlockThenWake()
 	return true
 }
 
-func (l *lane) addAll(recs []Record, ticket Ticket) bool {
+func (l *lane) addAll(flow uint64, recs []Record, ticket Ticket) bool {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
 		return false
 	}
-	for i := range recs {
-		l.gather(recs[i].Value, recs[i].Origin, ticket)
-	}
+	l.gather(recs, claimant{ticket: ticket, flow: flow})
 	l.unlockThenWake()
 	return true
 }
 
-// gather adds to the gathering batch, or to a fresh one where it does not fit. l.mu is held.
-func (l *lane) gather(value []byte, origin Origin, ticket Ticket) {
-	b, cfg := l.gathering, &l.w.cfg
-	if n := len(b.recs); n > 0 && (n >= cfg.BatchRecordsMax || len(b.arena)+len(value) > cfg.BatchBytesMax) {
-		l.full = append(l.full, b)
-		b = l.fresh()
-		l.gathering = b
+// gather adds to the gathering batch what it has room for, and lets the rest wait. l.mu is held.
+func (l *lane) gather(recs []Record, who claimant) {
+	f := l.flows[who.flow]
+	if f == nil {
+		b, cfg := l.gathering, &l.w.cfg
+		for len(recs) > 0 && !b.full(len(recs[0].Value), cfg) {
+			b.add(&recs[0], who)
+			recs = recs[1:]
+		}
+		if len(recs) == 0 {
+			return
+		}
+		f = &flow{key: who.flow}
+		l.flows[who.flow] = f
+		l.turns = append(l.turns, f)
 	}
-	b.add(value, origin, ticket)
+	f.add(recs, who)
 }
 
 func (l *lane) fresh() *batch {
@@ -144,22 +175,16 @@ func (l *lane) run() {
 	}
 }
 
-// take returns the oldest batch that has records. Without one, more says whether to wait for wake.
+// take returns the next batch that has records. Without one, more says whether to wait for wake.
 func (l *lane) take() (b *batch, more bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.full) > 0 {
-		b = l.full[0]
-		l.full[0] = nil
-		l.full = l.full[1:]
-		return b, true
-	}
 	if len(l.gathering.recs) > 0 {
 		b = l.gathering
 		l.gathering = l.fresh()
+		l.refill()
 		return b, true
 	}
-	l.full = nil // a burst is over
 	l.idle = !l.closed
 	return nil, l.idle
 }
@@ -176,12 +201,11 @@ func (l *lane) commit(b *batch) {
 			t.ticket.Done(t.n, err)
 		}
 	}
-	size := int64(len(b.arena) + recordOverheadBytes*len(b.recs))
+	l.w.room.give(l, b.tickets)
 	b.reset()
 	if cap(b.arena) <= 2*l.w.cfg.BatchBytesMax {
 		l.w.spare.Put(b)
 	}
-	l.w.room.give(size)
 }
 
 func (l *lane) commitSingly(b *batch) {

@@ -77,7 +77,7 @@ type WriterStats struct {
 // makes large appends. Each partition that is written has a goroutine of its own, which repeats an append whose outcome
 // nobody knows, always with the same records, so that a driver can drop the double.
 //
-// Safe for concurrent use. The submissions of one goroutine for one partition keep their order.
+// Safe for concurrent use. The submissions of one goroutine and flow for one partition keep their order.
 type Writer struct {
 	log Appender
 	cfg WriterConfig
@@ -85,7 +85,7 @@ type Writer struct {
 	life  context.Context //nolint:containedctx // ends when Close gives up; appends outlive the calls that submitted them
 	abort context.CancelFunc
 	lanes atomic.Pointer[map[PartitionID]*lane] // replaced as a whole, under mu
-	room  room
+	room  *room
 	spare sync.Pool // of *batch, empty
 	count counters
 
@@ -99,7 +99,7 @@ type counters struct{ appends, records, bytes, failed, retries atomic.Uint64 }
 // NewWriter returns a Writer on log. It takes ctx's values but not its end: a Writer lives until Close.
 func NewWriter(ctx context.Context, log Appender, cfg WriterConfig) *Writer {
 	cfg = cfg.withDefaults()
-	w := &Writer{log: log, cfg: cfg, room: room{limit: cfg.PendingBytesMax, closed: make(chan struct{})}}
+	w := &Writer{log: log, cfg: cfg, room: newRoom(cfg.PendingBytesMax)}
 	w.life, w.abort = context.WithCancel(context.WithoutCancel(ctx))
 	w.lanes.Store(&map[PartitionID]*lane{})
 	return w
@@ -120,11 +120,11 @@ func (w *Writer) Submit(ctx context.Context, p PartitionID, value []byte, origin
 		return err
 	}
 	size := int64(len(value) + recordOverheadBytes)
-	if err := w.room.take(ctx, size); err != nil {
+	if err := w.room.take(ctx, 0, l, size); err != nil {
 		return fmt.Errorf("submit to %s: %w", p, err)
 	}
 	if !l.add(value, origin, ticket) {
-		w.room.give(size)
+		w.room.give(l, []claimed{{bytes: size}})
 		return fmt.Errorf("submit to %s: %w", p, ErrClosed)
 	}
 	return nil
@@ -133,6 +133,14 @@ func (w *Writer) Submit(ctx context.Context, p PartitionID, value []byte, origin
 // SubmitBatch is Submit for several records of one partition, which stay together in order but may take more than one
 // append. All are taken or none.
 func (w *Writer) SubmitBatch(ctx context.Context, p PartitionID, recs []Record, ticket Ticket) error {
+	return w.SubmitFlow(ctx, p, 0, recs, ticket)
+}
+
+// SubmitFlow is SubmitBatch for one of many senders, which flow tells apart; 0 is nobody's. While more comes than the log takes,
+// flows have their turns: each append takes something of every flow that waits for its partition, and none may hold so much of
+// PendingBytesMax that another finds no room, so that who floods waits for itself. A ticket belongs to one flow for good:
+// the order of what it is told would be lost otherwise.
+func (w *Writer) SubmitFlow(ctx context.Context, p PartitionID, flow uint64, recs []Record, ticket Ticket) error {
 	if len(recs) == 0 {
 		return nil
 	}
@@ -148,11 +156,11 @@ func (w *Writer) SubmitBatch(ctx context.Context, p PartitionID, recs []Record, 
 	if err != nil {
 		return err
 	}
-	if err := w.room.take(ctx, size); err != nil {
+	if err := w.room.take(ctx, flow, l, size); err != nil {
 		return fmt.Errorf("submit to %s: %w", p, err)
 	}
-	if !l.addAll(recs, ticket) {
-		w.room.give(size)
+	if !l.addAll(flow, recs, ticket) {
+		w.room.give(l, []claimed{{claimant: claimant{flow: flow}, bytes: size}})
 		return fmt.Errorf("submit to %s: %w", p, ErrClosed)
 	}
 	return nil
@@ -181,7 +189,7 @@ func (w *Writer) Stats() WriterStats {
 	c := &w.count
 	return WriterStats{
 		Appends: c.appends.Load(), Records: c.records.Load(), Bytes: c.bytes.Load(),
-		Failed: c.failed.Load(), Retries: c.retries.Load(), PendingBytes: w.room.taken.Load(),
+		Failed: c.failed.Load(), Retries: c.retries.Load(), PendingBytes: w.room.pending(),
 	}
 }
 
@@ -222,7 +230,7 @@ func (w *Writer) lane(p PartitionID) (*lane, error) {
 	if l, ok := (*w.lanes.Load())[p]; ok {
 		return l, nil
 	}
-	l := &lane{w: w, id: p, wake: make(chan struct{}, 1), gathering: &batch{}}
+	l := &lane{w: w, id: p, wake: make(chan struct{}, 1), gathering: &batch{}, flows: map[uint64]*flow{}}
 	lanes := maps.Clone(*w.lanes.Load())
 	lanes[p] = l
 	w.lanes.Store(&lanes)
@@ -257,69 +265,5 @@ func (t *waiting) outcome(p PartitionID) error {
 		return fmt.Errorf("append to %s: %d records are on disk, then: %v", p, t.stored, t.err) //nolint:errorlint // must not read as "none was appended"
 	default:
 		return fmt.Errorf("append to %s: %w", p, t.err)
-	}
-}
-
-// room is a bound on pending bytes.
-type room struct {
-	limit  int64
-	taken  atomic.Int64
-	closed chan struct{} // closed by Writer.Close
-
-	mu      sync.Mutex
-	changed chan struct{} // closed by the next give; nil while nobody waits
-	waiters atomic.Int32
-}
-
-// take waits until n bytes are free. More than the limit is granted when nothing else is taken.
-func (r *room) take(ctx context.Context, n int64) error {
-	for {
-		taken := r.taken.Load()
-		if taken == 0 || taken+n <= r.limit {
-			if r.taken.CompareAndSwap(taken, taken+n) {
-				return nil
-			}
-			continue
-		}
-		r.waiters.Add(1)
-		err := r.await(ctx, n)
-		r.waiters.Add(-1)
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// await returns when there may be room for n bytes.
-func (r *room) await(ctx context.Context, n int64) error {
-	r.mu.Lock()
-	if r.changed == nil {
-		r.changed = make(chan struct{})
-	}
-	changed := r.changed
-	r.mu.Unlock()
-	if taken := r.taken.Load(); taken == 0 || taken+n <= r.limit { // given before this goroutine counted as a waiter
-		return nil
-	}
-	select {
-	case <-changed:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-r.closed:
-		return ErrClosed
-	}
-}
-
-func (r *room) give(n int64) {
-	r.taken.Add(-n)
-	if r.waiters.Load() == 0 {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.changed != nil {
-		close(r.changed)
-		r.changed = nil
 	}
 }
