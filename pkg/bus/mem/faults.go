@@ -14,6 +14,8 @@ type Faults struct {
 	BeforeAppend func(ctx context.Context, id bus.PartitionID, recs []bus.Record) error
 	// AfterAppend fails an append whose records are there: an acknowledgement that was lost.
 	AfterAppend func(ctx context.Context, id bus.PartitionID, recs []bus.Record) error
+	// BeforeAsk fails Committed and End.
+	BeforeAsk func(ctx context.Context, id bus.PartitionID) error
 	// BeforeRead breaks After before it yields the records after the position.
 	BeforeRead func(ctx context.Context, id bus.PartitionID, after bus.Position) error
 	// BeforeCommit fails a commit that has had no effect, AfterCommit one that has.

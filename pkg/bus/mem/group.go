@@ -3,6 +3,7 @@ package mem
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -16,13 +17,14 @@ type ownFunc func(context.Context, bus.Share) error
 type group struct {
 	mu      sync.Mutex
 	members []*member // in the order in which they joined
-	claims  []claim   // by share number
+	claims  []*claim  // by share number, nil while nobody has it
 }
 
-// claim is a share's present owner.
+// claim is a share's owner.
 type claim struct {
-	owner  *member // nil while nobody has it
+	owner  *member
 	cancel context.CancelFunc
+	lapsed bool // the share was taken away although own still runs
 }
 
 // member is one call of Subscribe.
@@ -35,6 +37,9 @@ type member struct {
 	ctx     context.Context //nolint:containedctx // a member is one call, and this is the call's context
 	leave   context.CancelFunc
 	running sync.WaitGroup
+
+	asleep  bool // guarded by the group's mu: it gets no share
+	zombies int  // likewise: owns that still run on shares that were taken away
 
 	mu  sync.Mutex
 	err error // the first that an own returned
@@ -107,7 +112,7 @@ func (d *disk) group(name string) *group {
 	defer d.mu.Unlock()
 	g, ok := d.groups[name]
 	if !ok {
-		g = &group{claims: make([]claim, d.cfg.Partitions)}
+		g = &group{claims: make([]*claim, d.cfg.Partitions)}
 		d.groups[name] = g
 	}
 	return g
@@ -119,13 +124,12 @@ func (g *group) change(f func()) {
 	defer g.mu.Unlock()
 	f()
 	for number := range g.claims {
-		c, want := &g.claims[number], g.wanted(number)
+		c, want := g.claims[number], g.wanted(number)
 		switch {
-		case c.owner == want:
-		case c.owner != nil:
-			c.cancel() // its return calls change again
-		default:
+		case c == nil && want != nil:
 			g.give(number, want)
+		case c != nil && c.owner != want:
+			c.cancel() // its return calls change again
 		}
 	}
 }
@@ -134,13 +138,13 @@ func (g *group) change(f func()) {
 func (g *group) wanted(number int) *member {
 	staying := 0
 	for _, m := range g.members {
-		if m.ctx.Err() == nil {
+		if m.stays() {
 			staying++
 		}
 	}
 	turn := 0
 	for _, m := range g.members {
-		if m.ctx.Err() != nil {
+		if !m.stays() {
 			continue
 		}
 		if turn == number%staying {
@@ -151,10 +155,14 @@ func (g *group) wanted(number int) *member {
 	return nil
 }
 
+// stays says whether shares may be given to m. The group's mu is held.
+func (m *member) stays() bool { return m.ctx.Err() == nil && !m.asleep && m.zombies == 0 }
+
 // give starts m's own on the share. g.mu is held, and m is a member, so that m.running is not waited for yet.
 func (g *group) give(number int, m *member) {
 	ctx, cancel := context.WithCancel(m.ctx)
-	g.claims[number] = claim{owner: m, cancel: cancel}
+	c := &claim{owner: m, cancel: cancel}
+	g.claims[number] = c
 	m.running.Go(func() {
 		defer cancel()
 		err := m.own(ctx, m.share(number))
@@ -168,12 +176,66 @@ func (g *group) give(number int, m *member) {
 			m.leave()
 		}
 		g.change(func() { //nolint:contextcheck // the next owner has a context of its own
-			g.claims[number] = claim{}
+			if c.lapsed {
+				m.zombies--
+			} else {
+				g.claims[number] = nil
+			}
 			if ended {
 				g.members = slices.DeleteFunc(g.members, func(o *member) bool { return o == m })
 			}
 		})
 	})
+}
+
+// Lapse is what a pause past every lease does to the process that holds this handle: its shares are given to other members at
+// once, although their owners' functions go on, with contexts that end only when wake is called. Until then, and until those
+// functions have returned, the handle's members get no share. What a zombie does in between is for the stores to fence and for
+// readers to drop.
+func (l *Log) Lapse() (wake func()) {
+	l.disk.mu.Lock()
+	groups := slices.Collect(maps.Values(l.disk.groups))
+	l.disk.mu.Unlock()
+	var wakes []func()
+	for _, g := range groups {
+		wakes = append(wakes, g.lapse(l))
+	}
+	return func() {
+		for _, wake := range wakes {
+			wake()
+		}
+	}
+}
+
+func (g *group) lapse(l *Log) (wake func()) {
+	var cancels []context.CancelFunc
+	var asleep []*member
+	g.change(func() {
+		for number, c := range g.claims {
+			if c != nil && c.owner.log == l {
+				c.lapsed = true
+				c.owner.zombies++
+				cancels = append(cancels, c.cancel)
+				g.claims[number] = nil
+			}
+		}
+		for _, m := range g.members {
+			if m.log == l {
+				m.asleep = true
+				asleep = append(asleep, m)
+			}
+		}
+	})
+	return func() {
+		for _, cancel := range cancels {
+			cancel()
+		}
+		g.change(func() {
+			for _, m := range asleep {
+				m.asleep = false
+			}
+		})
+	}
 }
 
 func (m *member) share(number int) bus.Share {

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/bus/mem"
@@ -125,5 +128,63 @@ func TestFaultsHappenBeforeOrAfterTheEffect(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAMemberThatSleptPastItsLeaseGoesOnWhileAnotherOwnsItsShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := mem.New(mem.Config{Now: time.Now})
+		first, second := log.Open(), log.Open()
+		var mu sync.Mutex
+		var told []string
+		tell := func(what string) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, what)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var members sync.WaitGroup
+		join := func(l *mem.Log, name string) {
+			members.Go(func() {
+				if err := l.Subscribe(ctx, "g", []string{bus.Ingested}, func(ctx context.Context, _ bus.Share) error {
+					tell(name + " begins")
+					<-ctx.Done()
+					tell(name + " ends")
+					return nil
+				}); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		join(first, "first")
+		join(second, "second")
+		wake := first.Lapse()
+		synctest.Wait()
+		tell("wake")
+		wake()
+		synctest.Wait()
+		cancel()
+		members.Wait()
+		if got := strings.Join(told[:4], ", "); got != "first begins, second begins, wake, first ends" {
+			t.Errorf("told: %s", got)
+		}
+	})
+}
+
+func TestACutLogHasLostItsEndAndGivesTheSamePositionsAgain(t *testing.T) {
+	log, id := mem.New(mem.Config{}), bus.PartitionID{Topic: bus.Ingested}
+	for _, v := range []string{"a", "b", "c"} {
+		if err := log.Append(t.Context(), id, []bus.Record{{Value: []byte(v)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log.Cut(id, bus.Position{Seq: 1})
+	if err := log.Append(t.Context(), id, []bus.Record{{Value: []byte("d")}}); err != nil {
+		t.Fatal(err)
+	}
+	recs := log.Records(id)
+	if len(recs) != 2 || string(recs[1].Value) != "d" || recs[1].Position.Seq != 2 {
+		t.Errorf("the log has %v", recs)
 	}
 }

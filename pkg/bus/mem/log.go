@@ -37,9 +37,10 @@ type Config struct {
 type Log struct {
 	disk *disk
 
-	mu   sync.Mutex
-	err  error         // why the handle is of no more use
-	down chan struct{} // closed when err is set
+	mu     sync.Mutex
+	err    error         // why the handle is of no more use
+	down   chan struct{} // closed when err is set
+	faults Faults        // of this handle alone
 }
 
 var _ bus.Log = (*Log)(nil)
@@ -104,9 +105,12 @@ func (l *Log) append(ctx context.Context, id bus.PartitionID, recs []bus.Record)
 			return fmt.Errorf("record %d has %d bytes, limit %d: %w", i, n, l.disk.cfg.RecordBytesMax, bus.ErrTooLarge)
 		}
 	}
-	faults := l.disk.currentFaults()
-	if faults.BeforeAppend != nil {
-		if err := faults.BeforeAppend(ctx, id, recs); err != nil {
+	hooks := l.hooks()
+	for _, h := range hooks {
+		if h.BeforeAppend == nil {
+			continue
+		}
+		if err := h.BeforeAppend(ctx, id, recs); err != nil {
 			return err
 		}
 	}
@@ -118,8 +122,11 @@ func (l *Log) append(ctx context.Context, id bus.PartitionID, recs []bus.Record)
 			return err
 		}
 	}
-	if faults.AfterAppend != nil {
-		if err := faults.AfterAppend(ctx, id, recs); err != nil {
+	for _, h := range hooks {
+		if h.AfterAppend == nil {
+			continue
+		}
+		if err := h.AfterAppend(ctx, id, recs); err != nil {
 			return err
 		}
 	}
@@ -159,11 +166,36 @@ func (l *Log) Trim(id bus.PartitionID, through bus.Position) {
 	}
 }
 
+// Cut drops the records of the partition after position and reuses their positions: what a loss of power does to a log that
+// acknowledges before it has them on disk. No log of ours may ever do that; it is there to show that a harness would see it.
+func (l *Log) Cut(id bus.PartitionID, after bus.Position) {
+	if p, err := l.disk.partition(id); err == nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.cut(after)
+	}
+}
+
 // SetFaults replaces what goes wrong from now on, for every handle; the zero Faults is nothing.
 func (l *Log) SetFaults(f Faults) {
 	l.disk.mu.Lock()
 	defer l.disk.mu.Unlock()
 	l.disk.faults = f
+}
+
+// SetOwnFaults replaces what goes wrong on this handle from now on, after what goes wrong for every handle.
+func (l *Log) SetOwnFaults(f Faults) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.faults = f
+}
+
+// hooks returns the faults of every handle and then l's own.
+func (l *Log) hooks() [2]Faults {
+	all := l.disk.currentFaults()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return [2]Faults{all, l.faults}
 }
 
 // disk is what outlives handles.

@@ -100,6 +100,16 @@ func (p *partition) trim(through bus.Position) {
 	p.drop(n)
 }
 
+// cut forgets what came after at, as if it had never been appended.
+func (p *partition) cut(at bus.Position) {
+	n := p.after(at)
+	for _, r := range p.recs[n:] {
+		p.bytes -= int64(len(r.Value))
+	}
+	p.recs = p.recs[:n:n]
+	p.seq, p.last = min(p.seq, at.Seq), at
+}
+
 // drop forgets the first n records. The array goes when appending has outgrown it.
 func (p *partition) drop(n int) {
 	clear(p.recs[:n])
@@ -206,8 +216,11 @@ func (v *view) read(ctx context.Context, at bus.Position) ([]bus.Record, error) 
 	if err := v.log.fault(); err != nil {
 		return nil, err
 	}
-	if hook := v.log.disk.currentFaults().BeforeRead; hook != nil {
-		if err := hook(ctx, v.part.id, at); err != nil {
+	for _, h := range v.log.hooks() {
+		if h.BeforeRead == nil {
+			continue
+		}
+		if err := h.BeforeRead(ctx, v.part.id, at); err != nil {
 			return nil, err
 		}
 	}
@@ -223,9 +236,22 @@ func (v *view) read(ctx context.Context, at bus.Position) ([]bus.Record, error) 
 	return nil, nil
 }
 
+// ask says whether a question is answered.
+func (v *view) ask(ctx context.Context) error {
+	for _, h := range v.log.hooks() {
+		if h.BeforeAsk == nil {
+			continue
+		}
+		if err := h.BeforeAsk(ctx, v.part.id); err != nil {
+			return err
+		}
+	}
+	return v.log.fault()
+}
+
 // Committed implements bus.Partition.
-func (v *view) Committed(context.Context) (bus.Progress, bool, error) {
-	if err := v.log.fault(); err != nil {
+func (v *view) Committed(ctx context.Context) (bus.Progress, bool, error) {
+	if err := v.ask(ctx); err != nil {
 		return bus.Progress{}, false, fmt.Errorf("read the commit of %s on %s: %w", v.group, v.part.id, err)
 	}
 	v.part.mu.Lock()
@@ -246,17 +272,25 @@ func (v *view) commit(ctx context.Context, progress bus.Progress) error {
 	if v.group == "" {
 		return errNoGroup
 	}
-	faults := v.log.disk.currentFaults()
-	if faults.BeforeCommit != nil {
-		if err := faults.BeforeCommit(ctx, v.group, v.part.id, progress); err != nil {
+	hooks := v.log.hooks()
+	for _, h := range hooks {
+		if h.BeforeCommit == nil {
+			continue
+		}
+		if err := h.BeforeCommit(ctx, v.group, v.part.id, progress); err != nil {
 			return err
 		}
 	}
 	if err := v.record(progress); err != nil {
 		return err
 	}
-	if faults.AfterCommit != nil {
-		return faults.AfterCommit(ctx, v.group, v.part.id, progress)
+	for _, h := range hooks {
+		if h.AfterCommit == nil {
+			continue
+		}
+		if err := h.AfterCommit(ctx, v.group, v.part.id, progress); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -274,8 +308,8 @@ func (v *view) record(progress bus.Progress) error {
 }
 
 // End implements bus.Partition.
-func (v *view) End(context.Context) (bus.Position, error) {
-	if err := v.log.fault(); err != nil {
+func (v *view) End(ctx context.Context) (bus.Position, error) {
+	if err := v.ask(ctx); err != nil {
 		return bus.Position{}, fmt.Errorf("find the end of %s: %w", v.part.id, err)
 	}
 	v.part.mu.Lock()
