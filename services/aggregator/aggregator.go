@@ -56,7 +56,13 @@ func Run(ctx context.Context, cfg Config, d Deps) error {
 	loop := worker.Loop[store.AggregateRow]{
 		Worker: Worker, Topics: Topics(), Bus: d.Bus,
 		Store: d.Store, Checkpoints: d.Store,
-		NewTask:     func(int) (worker.Task[store.AggregateRow], error) { return window.New(windows, &counts.windows) },
+		NewTask: func(share int) (worker.Task[store.AggregateRow], error) {
+			own := windows
+			own.Changed = func(what string) {
+				d.Log.WarnContext(ctx, "the windows of the configuration are not those of the checkpoint", "share", share, "change", what)
+			}
+			return window.New(own, &counts.windows)
+		},
 		Prepare:     finish.Prepare,
 		CommitEvery: cfg.CommitEvery,
 		Metrics:     d.Workers, Log: d.Log, Now: d.Now,

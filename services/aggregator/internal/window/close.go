@@ -20,7 +20,7 @@ func (t *Task) Tick(out *Output, now telemetry.Time, idle bool) {
 	if idle {
 		t.newest = max(t.newest, now)
 	}
-	t.closeRetired(out)
+	t.closeChanged(out)
 	if t.newest != minTime {
 		t.closeSilent(out, t.newest)
 	}
@@ -63,17 +63,19 @@ func (t *Task) forget(i int) {
 	t.list = t.list[:last]
 }
 
-// closeRetired closes the windows of specs that the configuration has no more.
-func (t *Task) closeRetired(out *Output) {
-	if t.retired() == 0 {
+// closeChanged closes, once after a Restore, the windows of specs that the configuration has no more, and those that a shorter
+// lateness makes due: a late record would be a delta beside a window that is still open, and the window's row replace it.
+func (t *Task) closeChanged(out *Output) {
+	if !t.changedConfig {
 		return
 	}
+	t.changedConfig = false
 	for _, d := range t.list {
 		t.closeDue(out, d, func(s *series) telemetry.Time {
 			if s.retired {
 				return maxTime
 			}
-			return minTime
+			return d.clock - t.lateness
 		}, false)
 	}
 }

@@ -66,8 +66,8 @@ func appendDevice(dst []byte, d *device, series int) []byte {
 	return dst
 }
 
-// Restore implements worker.Stateful, on a fresh task. Windows of a spec that the configuration has no more close with the
-// next tick, with what they hold. Of a spec that is new, windows begin with the next record; the first ones lack what came
+// Restore implements worker.Stateful, on a fresh task. Windows of a spec that the configuration has no more close before the
+// next record is taken, with what they hold: a spec that comes back later is a new one, and not one that goes on with a gap. Of a spec that is new, windows begin with the next record; the first ones lack what came
 // before it, unless the store still has a row that they complete. A window that closed under a shorter lateness stays closed. An
 // error wraps ErrState, and the task is of no more use.
 func (t *Task) Restore(state []byte) error {
@@ -90,8 +90,35 @@ func (t *Task) Restore(state []byte) error {
 	if r.err != nil {
 		return fmt.Errorf("restore windows: %w", r.err)
 	}
+	t.changedConfig = len(t.series) > len(t.cfg.Specs) || lateness > t.lateness
 	t.settleConfig(known, lateness)
+	t.tellChanges(known, lateness)
 	return nil
+}
+
+// tellChanges says how the configuration differs from that of the snapshot, and what becomes of its windows.
+func (t *Task) tellChanges(known []bool, lateness telemetry.Time) {
+	if t.cfg.Changed == nil {
+		return
+	}
+	for i := range t.cfg.Specs {
+		if !known[i] {
+			t.cfg.Changed(fmt.Sprintf("windows %v are new: those under way hold what comes from now on, and what the store has of them", t.cfg.Specs[i]))
+		}
+	}
+	for i := len(t.cfg.Specs); i < len(t.series); i++ {
+		open := 0
+		for _, d := range t.list {
+			for _, c := range d.channels {
+				open += len(c.lanes[i].open)
+			}
+		}
+		t.cfg.Changed(fmt.Sprintf("windows %v are no more: %d that were open are written with what they hold", t.series[i].Spec, open))
+	}
+	if lateness != t.lateness {
+		t.cfg.Changed(fmt.Sprintf("lateness was %v and is %v: what has closed stays closed, and is corrected",
+			time.Duration(lateness), time.Duration(t.lateness)))
+	}
 }
 
 // readLateness reads the version and the lateness that the snapshot was made with.
@@ -118,7 +145,10 @@ func (t *Task) settleConfig(known []bool, lateness telemetry.Time) {
 		if known[i] || s.Kind == Session {
 			continue
 		}
-		for _, d := range t.list { // an earlier configuration may have had this spec
+		if t.newest != minTime { // an earlier configuration may have had this spec, for devices that are forgotten by now too
+			s.storedThrough = max(s.storedThrough, s.last(t.newest))
+		}
+		for _, d := range t.list {
 			s.storedThrough = max(s.storedThrough, s.last(d.clock))
 		}
 	}

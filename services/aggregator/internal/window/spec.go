@@ -1,6 +1,7 @@
 package window
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/millrace/millrace/pkg/telemetry"
@@ -24,6 +25,18 @@ type Spec struct {
 	Gap    time.Duration // of a Session only
 }
 
+// String names the windows as the configuration does: "tumbling 1m0s", "hopping 1m0s every 10s", "session with gap 30s".
+func (s Spec) String() string {
+	switch s.Kind {
+	case Hopping:
+		return fmt.Sprintf("hopping %v every %v", s.Length, s.Hop)
+	case Session:
+		return fmt.Sprintf("session with gap %v", s.Gap)
+	default:
+		return fmt.Sprintf("tumbling %v", s.Length)
+	}
+}
+
 // Config says how windows are kept. It must be valid; see the aggregator's Config for the meaning of its fields.
 type Config struct {
 	Specs         []Spec
@@ -34,6 +47,8 @@ type Config struct {
 	DevicesMax    int           // of one share
 	ChannelsMax   int           // of one device
 	WindowsMax    int           // open, of one share
+	// Changed, if set, is told by Restore how the configuration differs from that of the snapshot, a sentence for each difference.
+	Changed func(what string)
 }
 
 // series is a Spec at work, in nanoseconds.

@@ -34,6 +34,8 @@ type Task struct {
 	recent  *device   // of the last record
 	open    int       // windows
 
+	changedConfig bool // since the state was written, so some windows are to close first; see closeChanged
+
 	changed     []*window // since their running values were published
 	nextRunning telemetry.Time
 	free        []*window
@@ -137,6 +139,7 @@ func (t *Task) Add(out *Output, _ string, r bus.Record) error {
 		return fmt.Errorf("event_time %d, ingest_time %d: want at most %d ns from 1970", m.EventTime, m.IngestTime, eventTimeMax)
 	}
 	t.begin(out)
+	t.closeChanged(out)
 	t.newest = max(t.newest, m.IngestTime)
 	d := t.device(m, numeric)
 	if d != nil {
