@@ -27,11 +27,16 @@ type room struct {
 	waiting list.List        // of *waiter, in the order in which they came
 }
 
+// want is what a submission asks for.
+type want struct {
+	flow  uint64
+	lane  *lane
+	bytes int64
+}
+
 // waiter is a submission that waits for room.
 type waiter struct {
-	flow    uint64
-	lane    *lane
-	bytes   int64
+	want
 	granted chan struct{} // closed under room.mu
 }
 
@@ -41,15 +46,15 @@ func newRoom(limit int64) *room {
 
 // take waits until n bytes are free for flow in l. More than the limit is granted when nothing else is taken.
 func (r *room) take(ctx context.Context, flow uint64, l *lane, n int64) error {
-	w := waiter{flow: flow, lane: l, bytes: n}
+	ask := want{flow: flow, lane: l, bytes: n}
 	r.mu.Lock()
-	if !r.tight() && r.fits(&w) {
-		r.grant(&w)
+	if !r.tight() && r.fits(ask) {
+		r.grant(ask)
 		r.mu.Unlock()
 		return nil
 	}
-	w.granted = make(chan struct{})
-	at := r.waiting.PushBack(&w)
+	w := &waiter{want: ask, granted: make(chan struct{})}
+	at := r.waiting.PushBack(w)
 	r.mu.Unlock()
 	var err error
 	select {
@@ -64,7 +69,7 @@ func (r *room) take(ctx context.Context, flow uint64, l *lane, n int64) error {
 	defer r.mu.Unlock()
 	select {
 	case <-w.granted: // at the last moment
-		r.release(flow, l, n)
+		r.release(ask)
 	default:
 		r.waiting.Remove(at)
 	}
@@ -79,14 +84,14 @@ func (r *room) tight() bool {
 		return false
 	}
 	w, ok := first.Value.(*waiter)
-	return ok && !r.fitsAll(w)
+	return ok && !r.fitsAll(w.want)
 }
 
 // fitsAll reports whether there is room for w, whoever it is.
-func (r *room) fitsAll(w *waiter) bool { return r.taken == 0 || r.taken+w.bytes <= r.limit }
+func (r *room) fitsAll(w want) bool { return r.taken == 0 || r.taken+w.bytes <= r.limit }
 
 // fits reports whether there is room for w, and w's flow and partition have not more than their share.
-func (r *room) fits(w *waiter) bool {
+func (r *room) fits(w want) bool {
 	if r.taken == 0 || w.flow == 0 {
 		return r.fitsAll(w)
 	}
@@ -99,7 +104,7 @@ func (r *room) fits(w *waiter) bool {
 	return ofFlow == 0 || ofFlow+w.bytes <= flowTimesFree*min(r.limit-r.taken, laneFree)
 }
 
-func (r *room) grant(w *waiter) {
+func (r *room) grant(w want) {
 	r.taken += w.bytes
 	if w.flow != 0 {
 		r.flows[w.flow] += w.bytes
@@ -112,19 +117,19 @@ func (r *room) give(l *lane, tickets []claimed) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := range tickets {
-		r.release(tickets[i].flow, l, tickets[i].bytes)
+		r.release(want{tickets[i].flow, l, tickets[i].bytes})
 	}
 	r.wake()
 }
 
-func (r *room) release(flow uint64, l *lane, n int64) {
-	r.taken -= n
-	if flow == 0 {
+func (r *room) release(w want) {
+	r.taken -= w.bytes
+	if w.flow == 0 {
 		return
 	}
-	r.lanes[l] -= n
-	if r.flows[flow] -= n; r.flows[flow] <= 0 {
-		delete(r.flows, flow)
+	r.lanes[w.lane] -= w.bytes
+	if r.flows[w.flow] -= w.bytes; r.flows[w.flow] <= 0 {
+		delete(r.flows, w.flow)
 	}
 }
 
@@ -136,11 +141,11 @@ func (r *room) wake() {
 		switch {
 		case !ok:
 			return
-		case r.fits(w):
-			r.grant(w)
+		case r.fits(w.want):
+			r.grant(w.want)
 			r.waiting.Remove(at)
 			close(w.granted)
-		case !r.fitsAll(w):
+		case !r.fitsAll(w.want):
 			return
 		}
 		at = next
