@@ -171,9 +171,32 @@ func (s *share[Row]) hintPart(ctx context.Context, p *part) error {
 	if progress.Through.Compare(p.hinted) <= 0 {
 		return nil
 	}
+	if err := s.account(ctx, p, progress.Through); err != nil {
+		return err
+	}
 	if err := p.Commit(ctx, progress); err != nil {
 		return err
 	}
 	p.hinted = progress.Through
+	if s.accountant != nil {
+		s.accountant.Settled()
+	}
+	return nil
+}
+
+// account appends what the task says of the run that is about to be committed. It is on the log first: a crash in between leaves an
+// account of a run that others cover again, which is true nevertheless.
+func (s *share[Row]) account(ctx context.Context, p *part, through bus.Position) error {
+	if s.accountant == nil {
+		return nil
+	}
+	topic, records := s.accountant.Account(p.id, p.hinted, through)
+	tooLarge, err := s.append(ctx, topic, records)
+	if err != nil {
+		return err
+	}
+	if len(tooLarge) > 0 {
+		s.loop.Log.WarnContext(ctx, "an account is larger than the log takes", "worker", s.loop.Worker, "partition", p.id.String())
+	}
 	return nil
 }

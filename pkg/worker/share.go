@@ -25,6 +25,8 @@ type share[Row any] struct {
 	parts    []*part
 	task     Task[Row]
 	stateful Stateful // nil where the task has no state, or there is nowhere to keep it
+	// accountant is the task where it keeps account, and the bus the progress; else nil.
+	accountant Accountant
 
 	out      Output[Row]
 	letters  []bus.Record // dead letters to append before the commit
@@ -97,6 +99,9 @@ func (s *share[Row]) begin(ctx context.Context) error {
 		return fmt.Errorf("make the task: %w", err)
 	}
 	s.task = task
+	if a, ok := task.(Accountant); ok && s.loop.busProgress() {
+		s.accountant = a
+	}
 	if err := s.restore(ctx); err != nil {
 		return err
 	}
@@ -185,6 +190,9 @@ func (s *share[Row]) run(ctx, work context.Context) error {
 	var p *panicked
 	switch {
 	case errors.As(err, &p):
+		if s.accountant != nil {
+			return err // nobody knows what it counted: the next life starts where the last account ended
+		}
 		// The next life starts where the last commit ended; where the bus keeps that, it must know.
 		if hintErr := s.hint(work, true); hintErr != nil {
 			return hintErr
@@ -267,7 +275,7 @@ func (s *share[Row]) tick(ctx context.Context) error {
 	if len(s.out.Rows)+len(s.out.Publish) > 0 {
 		s.dirty = true
 	}
-	if now.Before(s.nextHint) {
+	if now.Before(s.nextHint) || s.accountant != nil && s.dirty { // an account covers what was committed and nothing beyond
 		return nil
 	}
 	return s.hint(ctx, false)

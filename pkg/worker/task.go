@@ -26,6 +26,20 @@ type Stateful interface {
 	Restore(state []byte) error
 }
 
+// Accountant is a Task of a worker whose progress the bus keeps that says what it did with the records of a run. Its accounts of
+// one partition tile: each begins where the progress stood that a reader of the group started from, or that the account
+// before was committed with, and is on the log before its own end is committed.
+type Accountant interface {
+	// Refused is told of every record that becomes a dead letter, by Add's word or by the loop's own.
+	Refused(r bus.Record)
+	// Account returns what to append to topic: what was done with all records that Add and Refused were given since the last
+	// Settled, which are those of p after after, through through.
+	Account(p bus.PartitionID, after, through bus.Position) (topic string, records []bus.Record)
+	// Settled says that the last account's run is committed. After a commit that failed it is not called, and the next account covers
+	// the longer run.
+	Settled()
+}
+
 // Output is what a task wants done: rows for its store and records for other topics. The loop empties it after each commit,
 // so a task that finds Rows empty may forget what it knew of them. Rows and records may alias the values of records that Add
 // took since the last commit.

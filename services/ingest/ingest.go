@@ -15,15 +15,18 @@ package ingest
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/millrace/millrace/pkg/access"
+	"github.com/millrace/millrace/pkg/books"
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/feed"
 	"github.com/millrace/millrace/pkg/listen"
@@ -61,6 +64,7 @@ type Deps struct {
 type Ingest struct {
 	cfg    Config
 	deps   Deps
+	books  *books.Edge
 	writer *bus.Writer
 	mqtt   *mqttedge.Edge
 	http   *httpedge.Edge
@@ -79,7 +83,11 @@ func New(ctx context.Context, cfg Config, d Deps) (*Ingest, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &Ingest{cfg: cfg, deps: d, writer: bus.NewWriter(ctx, d.Bus, bus.WriterConfig{PendingBytesMax: int64(cfg.Limits.Inflight)})}
+	counted := books.NewEdge(d.Bus, rand.Text(), d.Log)
+	i := &Ingest{
+		cfg: cfg, deps: d, books: counted,
+		writer: bus.NewWriter(ctx, counted, bus.WriterConfig{PendingBytesMax: int64(cfg.Limits.Inflight)}),
+	}
 	lane := pipeline.New(pipeline.Config{
 		Tenant: cfg.Tenant, Decoder: decoder, MessageBytesMax: int(cfg.Limits.MessageBytes) + recordSlack,
 		RatePerSecond: cfg.Limits.MessagesPerSecond, RateBurst: cfg.Limits.MessagesBurst, DevicesMax: cfg.Limits.Devices,
@@ -131,10 +139,19 @@ func (i *Ingest) Handler() http.Handler { return i.http }
 // Run opens the listeners and serves until ctx ends; then it takes no more, acknowledges what is under way, and returns nil
 // when the log has it all. Errors: a listener cannot be opened, or breaks.
 func (i *Ingest) Run(ctx context.Context) error {
+	counting, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var counter sync.WaitGroup
+	counter.Go(func() { i.books.Run(counting) })
 	err := i.serve(ctx)
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), i.cfg.Drain)
 	defer cancel()
-	return errors.Join(err, i.writer.Close(grace))
+	err = errors.Join(err, i.writer.Close(grace))
+	stop()
+	counter.Wait()
+	if unwritten := i.books.Write(grace); unwritten != nil { // no message is lost by it
+		i.deps.Log.WarnContext(ctx, "the last account of the books could not be written", "error", unwritten)
+	}
+	return err
 }
 
 func (i *Ingest) serve(ctx context.Context) error {

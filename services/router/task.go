@@ -1,10 +1,12 @@
 package router
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"math/bits"
 
+	"github.com/millrace/millrace/pkg/books"
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/rules"
 	"github.com/millrace/millrace/pkg/telemetry"
@@ -25,6 +27,7 @@ var errNoDevice = errors.New("the message names no device")
 type task struct {
 	*table
 	memory    *repeats.Memory // nil where repeats are not dropped
+	routed    *books.Routed   // what was done since the last account
 	forgotten uint64          // of memory, as counted so far
 
 	// The message in hand. Whatever aliases it is overwritten with the next.
@@ -41,10 +44,13 @@ type task struct {
 }
 
 func newTask(t *table, memory *repeats.Memory) *task {
-	return &task{table: t, memory: memory, rows: make(map[string]any, len(t.enrichments))}
+	return &task{table: t, memory: memory, routed: books.NewRouted(rand.Text()), rows: make(map[string]any, len(t.enrichments))}
 }
 
-var _ worker.Task[none] = (*task)(nil)
+var (
+	_ worker.Task[none] = (*task)(nil)
+	_ worker.Accountant = (*task)(nil)
+)
 
 // Add routes one record of the topic ingested.
 func (t *task) Add(out *worker.Output[none], _ string, r bus.Record) error {
@@ -57,6 +63,9 @@ func (t *task) Add(out *worker.Output[none], _ string, r bus.Record) error {
 	}
 	if t.memory != nil && head.MessageID != "" && !t.memory.Take(repeats.Hash(head.Tenant, head.DeviceID, head.MessageID)) {
 		t.metrics.repeats.Inc()
+		line := t.routed.Line(head.Tenant, head.DeviceID, head.IngestTime)
+		line.Read++
+		line.Repeats++
 		return nil
 	}
 	t.head, t.value = head, r.Value
@@ -70,6 +79,7 @@ func (t *task) Add(out *worker.Output[none], _ string, r bus.Record) error {
 	if err != nil {
 		return fmt.Errorf("route: %w", err)
 	}
+	t.count(endpoints)
 	for ; endpoints != 0; endpoints &= endpoints - 1 {
 		out.Publish = append(out.Publish, worker.Publication{
 			Topic:  t.topics[bits.TrailingZeros64(endpoints)],
@@ -78,6 +88,41 @@ func (t *task) Add(out *worker.Output[none], _ string, r bus.Record) error {
 	}
 	return nil
 }
+
+// count takes the message in hand into the account. Its device and ingest time are never changed on the way.
+func (t *task) count(endpoints uint64) {
+	line := t.routed.Line(t.head.Tenant, t.head.DeviceID, t.head.IngestTime)
+	line.Read++
+	switch home := endpoints & t.homes; {
+	case home == 0:
+	case home == t.telemetry:
+		line.Telemetry++
+	case home == t.logs:
+		line.Logs++
+	default:
+		line.Events++
+	}
+}
+
+// Refused implements worker.Accountant. What is no message has no device and no ingest time: it is counted for when it came.
+func (t *task) Refused(r bus.Record) {
+	tenant, device, at := "", "", telemetry.Time(r.Time)
+	if head, err := telemetry.PeekMessage(r.Value); err == nil {
+		tenant, device, at = head.Tenant, head.DeviceID, head.IngestTime
+	}
+	line := t.routed.Line(tenant, device, at)
+	line.Read++
+	line.Refused++
+	t.routed.Line(tenant, device, telemetry.Time(r.Time)).RouterLetters++
+}
+
+// Account implements worker.Accountant.
+func (t *task) Account(p bus.PartitionID, after, through bus.Position) (topic string, records []bus.Record) {
+	return bus.Books, t.routed.Account(p, after, through)
+}
+
+// Settled implements worker.Accountant.
+func (t *task) Settled() { t.routed.Settled() }
 
 // Tick counts what the memory has forgotten.
 func (t *task) Tick(*worker.Output[none], telemetry.Time, bool) {
