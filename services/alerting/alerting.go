@@ -112,10 +112,12 @@ func ruleLoop(cfg Config, d Deps, m *metrics, compiled []*engine.Rule) *worker.L
 	shares := max(1, d.Bus.Partitions(bus.Telemetry))
 	return &worker.Loop[telemetry.Alarm]{
 		Worker: Worker, Topics: engine.Topics(), Bus: d.Bus, Store: d.Store, Checkpoints: d.Store,
-		NewTask: func(int) (worker.Task[telemetry.Alarm], error) {
+		NewTask: func(share int) (worker.Task[telemetry.Alarm], error) {
+			hooks := m.hooks()
+			hooks.RuleChanged = m.ruleChanged(share)
 			return engine.New(engine.Config{
 				Rules: compiled, Flap: engine.Flap{Window: cfg.Flap.Window, Max: cfg.Flap.Max},
-				TracksMax: (cfg.MaxTracked + shares - 1) / shares, Hooks: m.hooks(),
+				TracksMax: (cfg.MaxTracked + shares - 1) / shares, Hooks: hooks,
 			}), nil
 		},
 		CommitEvery: cfg.CommitEvery, Metrics: d.Workers, Log: d.Log, Now: d.Now,

@@ -66,6 +66,17 @@ func (m *metrics) hooks() engine.Hooks {
 	}
 }
 
+// ruleChanged returns what tells of a share's rules that are not those of its checkpoint.
+func (m *metrics) ruleChanged(share int) func(rule string, there bool, alarms, kept int) {
+	return func(rule string, there bool, alarms, kept int) {
+		what := "a rule of the checkpoint is gone: its alarms are cleared, and what it knew is dropped"
+		if there {
+			what = "a rule is not that of the checkpoint: its alarms are cleared, and it begins anew with what was heard of the channels that it still looks at"
+		}
+		m.log.Warn(what, "rule", rule, "share", share, "alarms_cleared", alarms, "channels_kept", kept)
+	}
+}
+
 func (m *metrics) outcomes(target string) func(notify.Outcome) {
 	return func(o notify.Outcome) { m.notifications.WithLabelValues(target, string(o)).Inc() }
 }

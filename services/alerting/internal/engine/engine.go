@@ -48,6 +48,9 @@ type Hooks struct {
 	Fault     func(rule, device, channel string, err error) // a condition that could not be told
 	Untracked func(rule, device, channel string)
 	Ignored   func(rule string) // a message older than what was heard already
+	// RuleChanged is called by Restore for each rule of the snapshot that is another one now (there) or gone: alarms are to be
+	// cleared, and of kept devices' channels the rule of that name goes on with what was heard.
+	RuleChanged func(rule string, there bool, alarms, kept int)
 }
 
 // Output is what comes out: the rows of alarms, and the same as records for the topic alarms.
@@ -120,6 +123,9 @@ func (h Hooks) complete() Hooks {
 	}
 	if h.Ignored == nil {
 		h.Ignored = func(string) {}
+	}
+	if h.RuleChanged == nil {
+		h.RuleChanged = func(string, bool, int, int) {}
 	}
 	return h
 }
@@ -349,7 +355,7 @@ func (e *Engine) addLog(out *Output, r bus.Record) error {
 	e.in.change.Set(m, nil, rules.Previous{})
 	for _, i := range e.wanted {
 		rule := e.rules[i]
-		if rule.Device != "" && !MatchGlob(rule.Device, k.DeviceID) {
+		if !rule.wantsDevice(k.DeviceID) {
 			continue
 		}
 		if rule.Condition != nil {

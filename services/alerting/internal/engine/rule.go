@@ -69,8 +69,11 @@ func (r *Rule) endsByAck() bool {
 
 // wants says whether the rule's globs take a device's channel.
 func (r *Rule) wants(k rules.Key) bool {
-	return (r.Device == "" || MatchGlob(r.Device, k.DeviceID)) && (r.Channel == "" || MatchGlob(r.Channel, k.ChannelKey))
+	return r.wantsDevice(k.DeviceID) && (r.Channel == "" || MatchGlob(r.Channel, k.ChannelKey))
 }
+
+// wantsDevice says whether the rule's glob takes a device.
+func (r *Rule) wantsDevice(id string) bool { return r.Device == "" || MatchGlob(r.Device, id) }
 
 // guard is what a record must fulfil for the rule to look at it. The clear condition is not asked: it is about the same
 // device and channel.

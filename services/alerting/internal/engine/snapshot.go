@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"github.com/millrace/millrace/pkg/bus"
+	"github.com/millrace/millrace/pkg/rules"
 	"github.com/millrace/millrace/pkg/telemetry"
 )
 
@@ -47,8 +48,9 @@ func (e *Engine) Snapshot(dst []byte) ([]byte, error) {
 	return w.b, nil
 }
 
-// Restore reads what Snapshot wrote. What is known for a rule that is gone, or that is another one now, is dropped; its alarms
-// are cleared with the next Tick, with that reason.
+// Restore reads what Snapshot wrote. The alarms of a rule that is gone, or that is another one now, are cleared with the next
+// Tick, with that reason; what was heard is kept for the other one where it looks at the same (see inherit), the rest of what is known is
+// dropped. Each such rule is told to Hooks.RuleChanged. Tracks beyond TracksMax give way as they do on a message.
 func (e *Engine) Restore(state []byte) error {
 	if len(state) == 0 {
 		return errSnapshot
@@ -82,6 +84,14 @@ func (e *Engine) Restore(state []byte) error {
 	if r.failed || len(r.b) > 0 {
 		return fmt.Errorf("%w (%d bytes left over)", errSnapshot, len(r.b))
 	}
+	for len(e.tracks) > e.max && e.idle.head != nil {
+		e.drop(e.idle.head)
+	}
+	for i := range saved {
+		if s := &saved[i]; s.now < 0 {
+			e.hooks.RuleChanged(s.name, s.named >= 0, s.alarms, s.kept)
+		}
+	}
 	return nil
 }
 
@@ -89,12 +99,21 @@ func (e *Engine) Restore(state []byte) error {
 func (e *Engine) adopt(t *track, r *savedRule) error {
 	if r.now < 0 {
 		if t.alarm != nil {
+			r.alarms++
 			e.orphans = append(e.orphans, orphan{
 				rule: r.name, severity: r.severity, condition: r.condition,
 				tenant: t.tenant, device: t.device, channel: t.channel, alarm: t.alarm,
 			})
 		}
-		return nil
+		if r.named < 0 {
+			return nil
+		}
+		heard := e.rules[r.named].inherit(t, e.clock)
+		if heard == nil {
+			return nil
+		}
+		r.kept++
+		t, r = heard, &savedRule{name: r.name, now: r.named}
 	}
 	t.key.rule, t.rule = r.now, e.rules[r.now]
 	if e.tracks[t.key] != nil {
@@ -111,10 +130,34 @@ func (e *Engine) adopt(t *track, r *savedRule) error {
 	return nil
 }
 
-// savedRule is a rule as of a snapshot; now is its place among today's rules, or -1.
+// inherit returns a track that knows of old only what was heard, and nothing of what a former rule of this name made of it; nil
+// where the two do not look at the same. Without it a device that had fallen silent when a dead-man rule was changed would never be
+// missed again, and the first change after a restart would be none.
+func (r *Rule) inherit(old *track, now telemetry.Time) *track {
+	wanted := r.wantsDevice(old.device) && (r.perDevice() || r.wants(rules.Key{DeviceID: old.device, ChannelKey: old.channel}))
+	if r.On == Aggregates || r.perDevice() != (old.channel == "") || !wanted {
+		return nil
+	}
+	t := &track{key: old.key, newest: old.newest, seen: old.seen}
+	switch {
+	case r.Silent > 0:
+		t.newest = old.seen // its clock is ours
+		// It tells apart the alarm of this rule from that of the former one, which may be of the same silence.
+		t.fired = now
+	case !old.known: // nothing but that the device lives
+		return nil
+	default:
+		t.known, t.text, t.hash, t.value, t.hasValue = true, old.text, old.hash, old.value, old.hasValue
+	}
+	return t
+}
+
+// savedRule is a rule as of a snapshot.
 type savedRule struct {
 	name, severity, condition string
-	now                       int
+	now                       int // its place among today's rules, or -1
+	named                     int // the place of today's rule of the same name, or -1
+	alarms, kept              int // alarms that become orphans, and tracks whose hearing another rule inherits
 }
 
 type snapshotWriter struct{ b []byte }
@@ -288,11 +331,15 @@ func (r *snapshotReader) flags() (set [8]bool) {
 func (r *snapshotReader) rules(today []*Rule) []savedRule {
 	saved := make([]savedRule, 0, len(today))
 	for range r.count() {
-		s := savedRule{name: r.text(), now: -1}
+		s := savedRule{name: r.text(), now: -1, named: -1}
 		mark := r.fixed()
 		s.severity, s.condition = r.text(), r.text()
 		for i, rule := range today {
-			if rule.Name == s.name && rule.fingerprint() == mark {
+			if rule.Name != s.name {
+				continue
+			}
+			s.named = i
+			if rule.fingerprint() == mark {
 				s.now = i
 			}
 		}

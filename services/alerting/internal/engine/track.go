@@ -35,7 +35,7 @@ type track struct {
 	cause  bus.Origin     // of what began it
 	before string         // the value before it
 	calm   telemetry.Time // since when the clear condition has held, while raised; else 0
-	fired  telemetry.Time // when an event rule last fired
+	fired  telemetry.Time // when an event rule last fired; of a dead-man rule without an alarm, when it became another one
 
 	known    bool   // the fields below hold the value that was heard last
 	text     string // cut
@@ -216,7 +216,7 @@ func (e *Engine) stepSilent(t *track) (at telemetry.Time, what step) {
 
 // hold is how long there must be calm before t's alarm clears.
 func (e *Engine) hold(t *track) time.Duration {
-	if t.alarm.flapping {
+	if t.alarm.flapping && e.flap.Max > 0 {
 		return max(t.rule.ClearFor, e.flap.Window)
 	}
 	return t.rule.ClearFor
@@ -232,7 +232,8 @@ func (e *Engine) settle(out *Output, t *track, now telemetry.Time) {
 		switch what {
 		case stepRaise:
 			if t.rule.Silent > 0 {
-				at = t.newest.Add(t.rule.Silent) // and not later because nobody listened for a while: it names the alarm
+				at = t.newest.Add(t.rule.Silent)                                   // and not later because nobody listened for a while: it names the alarm
+				t.cause = bus.Origin{Position: bus.Position{Seq: uint64(t.fired)}} //nolint:gosec // zero, but for a rule that was changed
 			}
 			e.raise(out, t, at, t.shown(), t.before)
 		case stepClear:
