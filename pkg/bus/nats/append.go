@@ -104,10 +104,11 @@ func (l *Log) appendFrame(ctx context.Context, p *partition, frame []byte) error
 func (l *Log) publish(ctx context.Context, p *partition, frame []byte, msgID string) error {
 	bounded, cause, cancel := l.bounded(ctx, publishTimeout)
 	defer cancel()
-	_, err := l.js.PublishMsg(bounded, &nats.Msg{
+	ack, err := l.js.PublishMsg(bounded, &nats.Msg{
 		Subject: p.subject, Data: frame, Header: nats.Header{jetstream.MsgIDHeader: []string{msgID}},
 	}, jetstream.WithExpectStream(p.stream), jetstream.WithRetryAttempts(0))
 	if err == nil {
+		p.reached(ack.Sequence)
 		return nil
 	}
 	if why := cause(); why != nil {

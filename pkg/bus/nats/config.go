@@ -65,9 +65,16 @@ type Config struct {
 
 	// Trim makes this process purge what is read, every 30 s. One process of a deployment is enough; several do no harm.
 	Trim bool
+	// ReadOnly leaves the log as it is: Open creates no stream and no bucket, changes no limit, and returns an error for what is missing.
+	// For processes that look on with a configuration which need not be that of the workers.
+	ReadOnly bool
 	// Synced says that the server is known to sync every append (sync_interval: always). Without it Open warns, since a client
 	// cannot see it.
 	Synced bool
+
+	// Ends is a file that remembers how far each partition reached, so that Mend knows what the server has lost: for a server whose only
+	// appender this process is. "" remembers nothing.
+	Ends string
 
 	Log     *slog.Logger // nil logs nothing
 	Now     func() time.Time

@@ -29,6 +29,7 @@ type Log struct {
 	link      link
 	frames    sync.Pool     // of *frameBuffers
 	sent      atomic.Uint64 // messages, for their ids
+	ends      *endsFile     // nil without Config.Ends
 
 	rosterMu sync.Mutex
 	roster   *roster // nil while this process has no members
@@ -47,6 +48,7 @@ type partition struct {
 	stream  string
 	subject string
 	end     atomic.Pointer[streamEnd] // as last seen; nil before
+	acked   atomic.Uint64             // the highest sequence that this process knows to be on disk
 
 	mu      sync.Mutex
 	unknown []unknownFrame // appends whose outcome nobody knows, oldest first
@@ -56,6 +58,7 @@ type partition struct {
 // streamEnd is the newest record of a stream, which is known by when it was made.
 type streamEnd struct {
 	made time.Time
+	seq  uint64 // of the newest message
 	at   bus.Position
 }
 
@@ -109,6 +112,10 @@ func (l *Log) open(ctx context.Context) error {
 	}
 	if l.conn.ConnectedClusterName() != "" && l.cfg.Replicas == 1 {
 		l.cfg.Log.Warn("the server is one of a cluster, but each partition is on one node only: set replicas to 3, or its death takes it away", "server", l.where())
+	}
+	if l.cfg.Ends != "" {
+		l.ends = openEnds(l.cfg.Ends, l.cfg.Log)
+		l.running.Go(l.rememberNowAndThen)
 	}
 	if l.cfg.Trim {
 		l.running.Go(l.trimNowAndThen)

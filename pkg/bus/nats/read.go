@@ -200,8 +200,8 @@ func (v *view) end(ctx context.Context) (bus.Position, error) {
 	if seq == 0 {
 		return bus.Position{}, nil
 	}
-	last := streamEnd{made: info.Created, at: bus.Position{Seq: seq}}
-	if known := v.part.end.Load(); known != nil && known.made.Equal(last.made) && known.at.Seq == seq {
+	last := streamEnd{made: info.Created, seq: seq, at: bus.Position{Seq: seq}}
+	if known := v.part.end.Load(); known != nil && known.made.Equal(last.made) && known.seq == seq {
 		return known.at, nil
 	}
 	msg, err := stream.GetMsg(bounded, seq)
@@ -217,8 +217,17 @@ func (v *view) end(ctx context.Context) (bus.Position, error) {
 	if err != nil {
 		return bus.Position{}, errors.Join(cause(), err)
 	}
-	if recs, err := ParseFrame(nil, msg.Data); err == nil && len(recs) > 0 { // else a foreign message, which is one record
-		last.at.Index = recs[len(recs)-1].Position.Index
+	if real, ok := fillerAfter(msg); ok { // the newest record is further back
+		if last.at = (bus.Position{Seq: real}); real > 0 {
+			if msg, err = stream.GetMsg(bounded, real); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+				return bus.Position{}, errors.Join(cause(), err)
+			}
+		}
+	}
+	if msg != nil {
+		if recs, err := ParseFrame(nil, msg.Data); err == nil && len(recs) > 0 { // else a foreign message, which is one record
+			last.at.Index = recs[len(recs)-1].Position.Index
+		}
 	}
 	v.part.end.Store(&last)
 	return last.at, nil

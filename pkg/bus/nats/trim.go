@@ -154,13 +154,18 @@ func (l *Log) trimPartition(ctx context.Context, p *partition, read uint64) erro
 		return nil
 	}
 	bySize := l.beyondSize(state)
-	byAge, err := l.beyondAge(ctx, stream, state, through)
+	byAge, err := l.beyondAge(ctx, stream, p.subject, state, through)
 	if err != nil {
 		return err
 	}
 	through = min(through, max(bySize, byAge))
 	if through < state.FirstSeq {
 		return nil
+	}
+	if l.ends != nil { // first, so that what a crash leaves is never taken for a loss
+		if err := l.ends.trimmed(p.stream, through+1); err != nil {
+			return err
+		}
 	}
 	if err := stream.Purge(ctx, jetstream.WithPurgeSequence(through+1)); err != nil {
 		return fmt.Errorf("purge through %d: %w", through, err)
@@ -182,7 +187,7 @@ func (l *Log) beyondSize(state jetstream.StreamState) uint64 {
 }
 
 // beyondAge returns the highest sequence, up to through, whose message is older than Retention.Age; 0 where none is.
-func (l *Log) beyondAge(ctx context.Context, stream jetstream.Stream, state jetstream.StreamState, through uint64) (uint64, error) {
+func (l *Log) beyondAge(ctx context.Context, stream jetstream.Stream, subject string, state jetstream.StreamState, through uint64) (uint64, error) {
 	oldest := l.cfg.Now().Add(-l.cfg.Retention.Age)
 	if !state.FirstTime.Before(oldest) {
 		return 0, nil
@@ -190,7 +195,11 @@ func (l *Log) beyondAge(ctx context.Context, stream jetstream.Stream, state jets
 	low, high := state.FirstSeq, through // low is too old; what is above high is not known to be
 	for low < high {
 		middle := low + (high-low+1)/2
-		msg, err := stream.GetMsg(ctx, middle)
+		msg, err := stream.GetMsg(ctx, middle, jetstream.WithGetMsgSubject(subject)) // or the next one, where a damage has left a gap
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			high = middle - 1
+			continue
+		}
 		if err != nil {
 			return 0, fmt.Errorf("look up the age of %d: %w", middle, err)
 		}
