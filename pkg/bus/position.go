@@ -63,6 +63,23 @@ type Origin struct {
 	Position
 }
 
+// ID returns o as "3.81.5": partition, sequence, index.
+func (o Origin) ID() string { return strconv.Itoa(int(o.Partition)) + "." + o.Position.String() }
+
+// ParseOrigin reads what Origin.ID wrote.
+func ParseOrigin(s string) (Origin, error) {
+	partition, position, ok := strings.Cut(s, ".")
+	n, err := strconv.ParseInt(partition, 10, 32)
+	if !ok || err != nil {
+		return Origin{}, fmt.Errorf("%.100q, want partition.sequence.index", s)
+	}
+	at, err := ParsePosition(position)
+	if err != nil {
+		return Origin{}, err
+	}
+	return Origin{Partition: int32(n), Position: at}, nil
+}
+
 // Known reports whether o names a message.
 func (o Origin) Known() bool { return !o.IsZero() }
 

@@ -35,7 +35,9 @@ type AlarmWriter interface {
 }
 
 // DeadLetterRow is one dead letter with its identity: its own place in the topic dead-letters, since one record may have
-// several letters, and letters of the edge stem from no record.
+// several letters, and letters of the edge stem from no record. Where ReplayOf is set it is not a letter but the note that the one
+// at At was put back: the store sets replayed_at and replayed_by in that letter's row, and where it has no such row does nothing, or
+// makes it.
 type DeadLetterRow struct {
 	telemetry.DeadLetter
 	At bus.Origin

@@ -60,6 +60,8 @@ type LetterContext struct {
 	// Row says that the payload is a row as JSON, of which the record is gone; PublishedTo that it was on its way to that topic.
 	Row         bool   `json:"row,omitempty"`
 	PublishedTo string `json:"published_to,omitempty"`
+	// Cut says that the payload is only the beginning of what it was.
+	Cut bool `json:"cut,omitempty"`
 }
 
 // Redelivery is a record that is given once more to one worker: see bus.Redelivered.

@@ -94,7 +94,7 @@ func (s *share[Row]) take(ctx context.Context, p *part, recs []bus.Record) (n in
 		}
 		s.taken(p, recs[:n], doubles)
 	}()
-	ingested := p.id.Topic == bus.Ingested
+	topic, ingested, redelivered := p.id.Topic, p.id.Topic == bus.Ingested, p.id.Topic == bus.Redelivered
 	for ; n < len(recs) && !s.full(); n++ {
 		r := recs[n]
 		if r.Position.Compare(p.progress.Through) <= 0 {
@@ -110,14 +110,20 @@ func (s *share[Row]) take(ctx context.Context, p *part, recs []bus.Record) (n in
 			continue
 		}
 		s.bytes += len(r.Value)
+		if redelivered {
+			var mine bool
+			if topic, mine = s.unwrap(ctx, p, &r); !mine {
+				continue
+			}
+		}
 		if bad := s.poison[place{p.id, r.Position}]; bad != nil && bad.times >= panicsMax {
-			s.refuse(ctx, p, r, bad.reason)
+			s.refuse(ctx, p, topic, r, bad.reason)
 			continue
 		}
 		rows, publish := len(s.out.Rows), len(s.out.Publish)
-		if err := s.task.Add(&s.out, p.id.Topic, r); err != nil {
+		if err := s.task.Add(&s.out, topic, r); err != nil {
 			s.out.Rows, s.out.Publish = s.out.Rows[:rows], s.out.Publish[:publish]
-			s.refuse(ctx, p, r, err.Error())
+			s.refuse(ctx, p, topic, r, err.Error())
 		}
 	}
 	return n, nil

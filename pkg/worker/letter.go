@@ -17,17 +17,45 @@ const (
 	letterReasonMax  = 4 << 10
 )
 
-// refuse makes a dead letter of a record that the task refused.
-func (s *share[Row]) refuse(ctx context.Context, p *part, r bus.Record, reason string) {
+// refuse makes a dead letter of a record that the task refused. topic is what the task was told; the place is where the record lies.
+func (s *share[Row]) refuse(ctx context.Context, p *part, topic string, r bus.Record, reason string) {
 	p.track.refused.Inc()
-	d := telemetry.DeadLetter{
-		Topic: p.id.Topic, Reason: reason, Payload: r.Value, ReceivedAt: telemetry.Time(r.Time),
-		Partition: int32(p.id.Number), Position: r.Position.String(), //nolint:gosec // partitions are few
+	if s.accountant != nil {
+		s.accountant.Refused(r)
 	}
-	if h, err := telemetry.PeekMessage(r.Value); err == nil && messages(p.id.Topic) {
+	d := telemetry.DeadLetter{
+		Topic: topic, Reason: reason, Payload: r.Value, ReceivedAt: telemetry.Time(r.Time),
+		Partition: int32(p.id.Number), Position: r.Position.String(), //nolint:gosec // partitions are few
+		Context: letterContext(telemetry.LetterContext{}, r.Origin),
+	}
+	if topic != p.id.Topic { // given once more: where it lies tells its letters apart
+		d.Reason = "redelivered (" + p.id.String() + "): " + reason
+	}
+	if h, err := telemetry.PeekMessage(r.Value); err == nil && messages(topic) {
 		d.Tenant, d.DeviceID = h.Tenant, h.DeviceID
 	}
 	s.letter(ctx, &d)
+}
+
+// cutContext adds to the Context of a letter that its payload was cut, so that it can only be put back repaired.
+func cutContext(context string) string {
+	const cut = `{"cut":true}`
+	if context == "" {
+		return cut
+	}
+	return context[:len(context)-1] + "," + cut[1:]
+}
+
+// letterContext returns the Context of a letter of the message at origin.
+func letterContext(c telemetry.LetterContext, origin bus.Origin) string {
+	if origin.Known() {
+		c.Origin = origin.ID()
+	}
+	b, err := json.Marshal(c)
+	if err != nil || len(b) <= len("{}") {
+		return ""
+	}
+	return string(b)
 }
 
 // messages says whether what a topic holds may be read as a message.
@@ -46,6 +74,7 @@ func (s *share[Row]) refuseTooLarge(ctx context.Context, topic string, r bus.Rec
 	d := telemetry.DeadLetter{
 		Topic: bus.Ingested, Reason: fmt.Sprintf("publish to %s: %v (%d bytes)", topic, bus.ErrTooLarge, len(r.Value)), Payload: r.Value,
 		ReceivedAt: telemetry.At(s.loop.Now()), Partition: r.Origin.Partition, Position: r.Origin.String(),
+		Context: letterContext(telemetry.LetterContext{PublishedTo: topic}, r.Origin),
 	}
 	if !r.Origin.Known() {
 		d.Topic, d.Partition, d.Position = topic, int32(s.bus.Number), "" //nolint:gosec // partitions are few
@@ -70,13 +99,14 @@ func (s *share[Row]) refuseRow(ctx context.Context, row int, reason string) {
 			d.Topic, d.Partition, d.Position = bus.Ingested, r.Origin.Partition, r.Origin.String()
 		}
 		d.Tenant, d.DeviceID, d.Credential, d.ReceivedAt = r.Tenant, r.DeviceID, r.Credential, r.IngestTime
+		d.Context = letterContext(telemetry.LetterContext{}, r.Origin)
 		d.Payload = telemetry.AppendMessage(nil, &r.Message)
 	default:
 		payload, err := json.Marshal(r)
 		if err != nil { // such as a NaN
 			payload = fmt.Appendf(nil, "%+v", s.out.Rows[row])
 		}
-		d.Payload = payload
+		d.Payload, d.Context = payload, letterContext(telemetry.LetterContext{Row: true}, bus.Origin{})
 	}
 	s.letter(ctx, &d)
 }
@@ -93,6 +123,7 @@ func (s *share[Row]) letter(ctx context.Context, d *telemetry.DeadLetter) {
 	d.Reason = cut(d.Reason, letterReasonMax)
 	if n := len(d.Payload); n > letterPayloadMax {
 		d.Payload = d.Payload[:letterPayloadMax]
+		d.Context = cutContext(d.Context)
 		d.Reason += fmt.Sprintf(" (the payload's first %d of %d bytes are kept)", letterPayloadMax, n)
 	}
 	// Its Origin stays zero: several workers may refuse one message, and none of their letters is the double of another's.
@@ -117,7 +148,7 @@ func (s *share[Row]) appendLetters(ctx context.Context) error {
 					"topic", d.Topic, "partition", d.Partition, "position", d.Position)
 				continue
 			}
-			d.Payload = d.Payload[:len(d.Payload)/2]
+			d.Payload, d.Context = d.Payload[:len(d.Payload)/2], cutContext("") // the rest takes room too
 			d.Reason = cut(fmt.Sprintf("%s (cut to %d bytes)", d.Reason, len(d.Payload)), letterReasonMax)
 			letters = append(letters, bus.Record{Value: telemetry.AppendDeadLetter(nil, &d)})
 		}

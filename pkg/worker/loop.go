@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/millrace/millrace/pkg/bus"
@@ -31,7 +32,7 @@ const (
 // Loop reads topics as one consumer group and gives their records to tasks. Fill it, then call Run once.
 type Loop[Row any] struct {
 	Worker string   // name of the worker and of its consumer group
-	Topics []string // all have the same number of partitions
+	Topics []string // all have the same number of partitions; with a store the loop also reads bus.Redelivered
 	Bus    bus.Log
 	// Store takes the rows and keeps the progress; nil for a worker that only publishes, whose progress the bus keeps. Where it
 	// is store.Buffered, it is flushed on a drain and only what is on disk is committed to the bus.
@@ -83,7 +84,7 @@ func (l *Loop[Row]) Run(ctx context.Context) error {
 	defer c.Metrics.leave(track)
 	again := newBackoff()
 	for {
-		err := c.Bus.Subscribe(ctx, c.Worker, c.Topics, func(owning context.Context, share bus.Share) error {
+		err := c.Bus.Subscribe(ctx, c.Worker, c.topics(), func(owning context.Context, share bus.Share) error {
 			err := c.own(owning, share, track)
 			if err == nil || owning.Err() == nil || ctx.Err() != nil || final(err) {
 				return err
@@ -142,6 +143,15 @@ func (l *Loop[Row]) configured() (*Loop[Row], error) {
 		c.Metrics = newMetrics()
 	}
 	return &c, nil
+}
+
+// topics returns what the loop reads: beside its own topics what is given to it once more, last. A worker without a store has no
+// part in that, as what it could not process goes in again where it came from; nor has the one that keeps dead letters.
+func (l *Loop[Row]) topics() []string {
+	if l.Store == nil || slices.Contains(l.Topics, bus.DeadLetters) {
+		return l.Topics
+	}
+	return append(slices.Clip(l.Topics), bus.Redelivered)
 }
 
 // busProgress says whether the group's commit is where a restart goes on.

@@ -2,6 +2,7 @@ package logconsumer
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -21,7 +22,7 @@ const lettersRemembered = 4096
 // warmWait bounds how long reading back may wait for records that were trimmed away.
 const warmWait = 5 * time.Second
 
-// letters is the task that keeps dead letters.
+// letters is the task that keeps dead letters, and the notes of those that were put back.
 type letters struct {
 	known map[uint64]struct{} // by hash of what makes a letter the same
 	ring  []uint64            // the hashes in the order in which they came, up to lettersRemembered
@@ -39,9 +40,39 @@ func (t *letters) Add(out *worker.Output[store.DeadLetterRow], _ string, r bus.R
 	if err := telemetry.ParseDeadLetter(r.Value, &d); err != nil {
 		return fmt.Errorf("read the dead letter: %w", err)
 	}
+	if d.ReplayOf != "" {
+		return t.replay(out, &d, r)
+	}
 	if t.take(&d) {
 		out.Rows = append(out.Rows, store.DeadLetterRow{DeadLetter: d, At: bus.Origin{Partition: t.share, Position: r.Position}})
 	}
+	return nil
+}
+
+// replay keeps the note that a letter was put back, and gives what it held to its worker where the note asks for that. Since one
+// share has all notes of a letter, in order, of two that were asked for at the same time the second does nothing.
+func (t *letters) replay(out *worker.Output[store.DeadLetterRow], d *telemetry.DeadLetter, r bus.Record) error {
+	at, err := bus.ParseOrigin(d.ReplayOf)
+	if err != nil {
+		return fmt.Errorf("read the note of a replay: replay_of: %w", err)
+	}
+	if !t.take(d) {
+		return nil
+	}
+	if d.Deliver {
+		again := telemetry.Redelivery{Worker: d.Worker, Topic: d.Topic, Letter: d.ReplayOf, Value: d.Payload}
+		if len(d.Repaired) > 0 {
+			again.Value = d.Repaired
+		}
+		var c telemetry.LetterContext
+		if json.Unmarshal([]byte(d.Context), &c) == nil {
+			again.Origin = c.Origin
+		}
+		out.Publish = append(out.Publish, worker.Publication{Topic: bus.Redelivered, Record: bus.Record{
+			Origin: bus.RedeliveredOrigin(int(t.share), r.Position), Value: telemetry.AppendRedelivery(nil, &again),
+		}})
+	}
+	out.Rows = append(out.Rows, store.DeadLetterRow{DeadLetter: *d, At: at})
 	return nil
 }
 
@@ -50,7 +81,7 @@ func (t *letters) Tick(*worker.Output[store.DeadLetterRow], telemetry.Time, bool
 
 // take reports whether d is new. What never was on the log has no identity and is always new.
 func (t *letters) take(d *telemetry.DeadLetter) bool {
-	if d.Position == "" {
+	if d.Position == "" && d.ReplayOf == "" {
 		return true
 	}
 	h := identity(d)
@@ -68,10 +99,15 @@ func (t *letters) take(d *telemetry.DeadLetter) bool {
 	return true
 }
 
-// identity is a hash of who refused which record why. One record may have several letters of one worker, with different reasons.
+// identity is a hash of who refused which record why, or of the letter that was put back. One record may have several letters of one
+// worker, with different reasons.
 func identity(d *telemetry.DeadLetter) uint64 {
 	var h xxhash.Digest
 	h.Reset()
+	if d.ReplayOf != "" {
+		_, _ = h.WriteString("replay of " + d.ReplayOf)
+		return h.Sum64()
+	}
 	for _, s := range []string{d.Worker, d.Topic, d.Position, d.Reason} {
 		_, _ = h.WriteString(s)
 		_, _ = h.Write([]byte{0, byte(d.Partition), byte(d.Partition >> 8)}) //nolint:gosec // there are fewer than 65,536 partitions

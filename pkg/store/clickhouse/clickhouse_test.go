@@ -319,12 +319,14 @@ func TestDeadLetters(t *testing.T) {
 				var d telemetry.DeadLetter
 				var payload string
 				var exact *string
-				var received *time.Time
+				var received, replayed *time.Time
+				var id string
 				into := []any{
 					&d.Topic, &d.Worker, &d.Reason, &payload, &received, &d.Tenant, &d.DeviceID, &d.Credential, &d.Partition, &d.Position, &exact,
+					&id, &d.Context, &replayed, &d.ReplayedBy,
 				}
 				return into, func() {
-					d.Payload, d.ReceivedAt = []byte(payload), at(received)
+					d.Payload, d.ReceivedAt, d.ReplayedAt = []byte(payload), at(received), at(replayed)
 					if exact != nil {
 						d.Payload = []byte(*exact)
 					}

@@ -7,7 +7,7 @@ import (
 	"github.com/millrace/millrace/pkg/store"
 )
 
-// deadLetterStore keeps dead_letters.
+// deadLetterStore keeps dead_letters. The note that a letter was put back is its row once more, which replaces the one before.
 type deadLetterStore struct{ *lane }
 
 func deadLetterColumns() []columnType {
@@ -25,12 +25,17 @@ func deadLetterColumns() []columnType {
 		{"payload_bytes", kindTextNull},
 		{"at_partition", "Int32"},
 		{"at_position", "Int64"},
+		{"context", kindText},
+		{"replayed_at", kindTimeNull},
+		{"replayed_by", kindText},
 	}
 }
 
 type deadLetterBlock struct {
 	topics, workers, reasons, payloads, tenants, devices, credentials, positions []string
+	contexts, replayers                                                          []string
 	received                                                                     []time.Time
+	replayed                                                                     []*time.Time
 	partitions, atPartitions                                                     []int32
 	exact                                                                        []*string
 	atPositions                                                                  []int64
@@ -47,7 +52,7 @@ func (s *deadLetterStore) Write(ctx context.Context, commit store.Commit, rows [
 		}
 		return s.db.insert(ctx, "dead_letters", deadLetterColumns(), w.token("dead_letters", len(rows)), []any{
 			b.topics, b.workers, b.reasons, b.payloads, b.received, b.tenants, b.devices, b.credentials, b.partitions, b.positions, b.exact,
-			b.atPartitions, b.atPositions,
+			b.atPartitions, b.atPositions, b.contexts, b.replayed, b.replayers,
 		})
 	})
 }
@@ -71,5 +76,12 @@ func (b *deadLetterBlock) add(w *writing, d *store.DeadLetterRow) error {
 	b.credentials, b.positions = append(b.credentials, text(d.Credential)), append(b.positions, text(d.Position))
 	b.partitions = append(b.partitions, d.Partition)
 	b.atPartitions, b.atPositions = append(b.atPartitions, d.At.Partition), append(b.atPositions, at)
+	b.contexts, b.replayers = append(b.contexts, text(d.Context)), append(b.replayers, text(d.ReplayedBy))
+	var replayed *time.Time
+	if d.ReplayedAt != 0 {
+		t := d.ReplayedAt.Std()
+		replayed = &t
+	}
+	b.replayed = append(b.replayed, replayed)
 	return nil
 }

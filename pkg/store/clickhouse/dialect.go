@@ -16,13 +16,7 @@ import (
 func selectStatement(cfg Config, s *store.Selection) string {
 	var q strings.Builder
 	q.WriteString("SELECT " + strings.Join(names(slices.Concat(s.Columns, s.Order)), ", ") + " FROM " + selectSource(cfg, s.Table) + " WHERE true")
-	for _, c := range s.Where {
-		alternatives := make([]string, len(c.Columns))
-		for i, column := range c.Columns {
-			alternatives[i] = comparison(quoteName(column), c)
-		}
-		q.WriteString(" AND (" + strings.Join(alternatives, " OR ") + ")")
-	}
+	q.WriteString(conditions(s.Where))
 	order := names(s.Order)
 	direction, sign := " NULLS LAST", ">"
 	if s.Descending {
@@ -38,12 +32,27 @@ func selectStatement(cfg Config, s *store.Selection) string {
 	return q.String()
 }
 
+// conditions is what follows WHERE true.
+func conditions(where []store.Condition) string {
+	var q strings.Builder
+	for _, c := range where {
+		alternatives := make([]string, len(c.Columns))
+		for i, column := range c.Columns {
+			alternatives[i] = comparison(quoteName(column), c)
+		}
+		q.WriteString(" AND (" + strings.Join(alternatives, " OR ") + ")")
+	}
+	return q.String()
+}
+
 // selectSource is the view of a table. That of dead letters lacks their identity, which RowID is.
 func selectSource(cfg Config, table string) string {
 	if table != store.TableDeadLetters {
 		return cfg.Database + "." + table
 	}
 	return "(SELECT topic, worker, reason, payload, received_at, tenant, device_id, credential, partition, position, payload_bytes, " +
+		"concat(toString(at_partition), '.', toString(bitShiftRight(at_position, 24)), '.', toString(bitAnd(at_position, 16777215))) AS id, " +
+		"context, replayed_at, replayed_by, " +
 		"toString(at_partition) || ':' || toString(at_position) AS " + store.RowID + " FROM " + cfg.internal() + ".dead_letters FINAL)"
 }
 

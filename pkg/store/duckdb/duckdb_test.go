@@ -200,6 +200,7 @@ func TestDeadLetters(t *testing.T) {
 					rows = append(rows, telemetry.DeadLetter{
 						Topic: as[string](r[0]), Worker: as[string](r[1]), Reason: as[string](r[2]), Payload: payload, ReceivedAt: at(r[4]),
 						Tenant: as[string](r[5]), DeviceID: as[string](r[6]), Credential: as[string](r[7]), Partition: as[int32](r[8]), Position: as[string](r[9]),
+						Context: as[string](r[12]), ReplayedAt: at(r[13]), ReplayedBy: as[string](r[14]),
 					})
 				})
 				return rows

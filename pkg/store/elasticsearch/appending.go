@@ -10,7 +10,7 @@ import (
 	"github.com/millrace/millrace/pkg/telemetry"
 )
 
-// appending keeps rows that are created once and never change: logs, history and dead letters. The origin is the _id, so a row
+// appending keeps rows that are created once and hardly ever change: logs, history and dead letters. The origin is the _id, so a row
 // that comes again meets itself (409) and counts as stored.
 type appending[Row any] struct {
 	book
@@ -18,6 +18,8 @@ type appending[Row any] struct {
 	why func(r *Row) string
 	// key returns the row's identity and the times that choose its index.
 	key func(r *Row) (origin bus.Origin, event, arrival telemetry.Time)
+	// again, if set, says that the row takes the place of one that is there.
+	again func(r *Row) bool
 	// encode appends the members of the document, each with a comma behind it.
 	encode func(dst []byte, r *Row) []byte
 }
@@ -34,7 +36,11 @@ func (s *appending[Row]) Write(ctx context.Context, commit store.Commit, rows []
 		for i := range rows {
 			origin, event, arrival := s.key(&rows[i])
 			day, id = appendDay(day[:0], event, arrival), appendOrigin(id[:0], origin)
-			b.end(closeDocument(s.encode(b.begin("create", index, day, id, i), &rows[i])))
+			action := "create"
+			if s.again != nil && s.again(&rows[i]) {
+				action = "index"
+			}
+			b.end(closeDocument(s.encode(b.begin(action, index, day, id, i), &rows[i])))
 		}
 		return b.wait().fault()
 	})
@@ -63,6 +69,7 @@ func (db *DB) newDeadLetters() *appending[store.DeadLetterRow] {
 		key: func(r *store.DeadLetterRow) (bus.Origin, telemetry.Time, telemetry.Time) {
 			return r.At, r.ReceivedAt, r.ReceivedAt
 		},
+		again:  func(r *store.DeadLetterRow) bool { return r.ReplayOf != "" },
 		encode: appendDeadLetter,
 	}
 }
@@ -147,6 +154,9 @@ func appendDeadLetter(dst []byte, d *store.DeadLetterRow) []byte {
 	dst = addText(dst, fieldLetterPlace, d.Position)
 	dst = append(addName(dst, fieldRow), '"')
 	dst = append(appendOrigin(dst, d.At), '"', ',')
+	dst = addText(dst, fieldContext, d.Context)
+	dst = addTime(dst, fieldReplayedAt, d.ReplayedAt)
+	dst = addText(dst, fieldReplayedBy, d.ReplayedBy)
 	return addPayload(dst, d.Payload)
 }
 

@@ -39,6 +39,9 @@ const (
 	fieldLetterPart   = "millrace.partition"
 	fieldLetterPlace  = "millrace.position"
 	fieldRow          = "millrace.row"
+	fieldContext      = "millrace.context"
+	fieldReplayedAt   = "millrace.replayed_at"
+	fieldReplayedBy   = "millrace.replayed_by"
 
 	fieldFirstSeen     = "millrace.first_seen"
 	fieldLastSeen      = "millrace.last_seen"
@@ -150,6 +153,8 @@ func columnsOf(table string) []column {
 			bulkyColumn("payload", fieldPayload, false), plainColumn("received_at", fieldTime, moment), textColumn("tenant", fieldTenant),
 			textColumn("device_id", fieldDevice), textColumn("credential", fieldCredential), plainColumn("partition", fieldLetterPart, whole),
 			textColumn("position", fieldLetterPlace), textColumn(store.RowID, fieldRow),
+			textColumn("id", fieldRow), bulkyColumn("context", fieldContext, false),
+			nullColumn("replayed_at", fieldReplayedAt, moment), textColumn("replayed_by", fieldReplayedBy),
 		}
 	}
 	return nil

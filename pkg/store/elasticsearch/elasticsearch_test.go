@@ -284,6 +284,9 @@ func readDeadLetters(t *testing.T, db *elasticsearch.DB) []telemetry.DeadLetter 
 					Payload    string  `json:"millrace.payload"`
 					Exact      *[]byte `json:"millrace.payload_bytes"`
 					At         string  `json:"@timestamp"`
+					Context    string  `json:"millrace.context"`
+					ReplayedAt string  `json:"millrace.replayed_at"`
+					ReplayedBy string  `json:"millrace.replayed_by"`
 				} `json:"_source"`
 			} `json:"hits"`
 		} `json:"hits"`
@@ -300,7 +303,16 @@ func readDeadLetters(t *testing.T, db *elasticsearch.DB) []telemetry.DeadLetter 
 		if err != nil {
 			t.Error(err)
 		}
+		var replayed telemetry.Time
+		if s.ReplayedAt != "" {
+			at, err := time.Parse(time.RFC3339Nano, s.ReplayedAt)
+			if err != nil {
+				t.Error(err)
+			}
+			replayed = telemetry.At(at)
+		}
 		rows = append(rows, telemetry.DeadLetter{
+			Context: s.Context, ReplayedAt: replayed, ReplayedBy: s.ReplayedBy,
 			Topic: s.Topic, Worker: s.Worker, Reason: s.Reason, Payload: payload, ReceivedAt: telemetry.At(received), Tenant: s.Tenant,
 			DeviceID: s.Device, Credential: s.Credential, Partition: s.Partition, Position: s.Position,
 		})

@@ -33,6 +33,24 @@ func DeadLetters(t *testing.T, open func(t *testing.T) DeadLetterStore) {
 		}
 	}
 	writerPromises(t, func(t *testing.T) harness[store.DeadLetterRow] { return wrap(open(t)) })
+	t.Run("that a letter was put back shows in its row", func(t *testing.T) {
+		s := open(t)
+		h := wrap(s)
+		rows := []store.DeadLetterRow{deadLetter(0), deadLetter(1), deadLetter(2)}
+		mustWrite(t, h, commit(span(0, 0, 1)), rows)
+		note := rows[1]
+		note.ReplayOf, note.ReplayedBy, note.ReplayedAt = note.At.ID(), "ada", note.ReceivedAt+5
+		for range 2 { // the same write again
+			mustWrite(t, h, commit(span(0, 1, 2)), []store.DeadLetterRow{note})
+		}
+		var want []telemetry.DeadLetter
+		for _, r := range rows {
+			want = append(want, r.DeadLetter)
+		}
+		want[1].ReplayedBy, want[1].ReplayedAt = note.ReplayedBy, note.ReplayedAt
+		wantSame(t, s.Read(t), want, text)
+		wantSame(t, s.Crash(t).Read(t), want, text)
+	})
 	t.Run("the bytes come back exactly, text or not", func(t *testing.T) {
 		s := open(t)
 		var rows []store.DeadLetterRow
@@ -54,6 +72,7 @@ func deadLetter(i int) store.DeadLetterRow {
 		Topic: "ingested", Worker: "router", Reason: fmt.Sprintf("line %d: no channel key", i), Payload: fmt.Appendf(nil, "{%d", i),
 		ReceivedAt: telemetry.Time(1_492_016_720_480_850_700 + int64(i)), Tenant: "default", DeviceID: fmt.Sprintf("d-%d", i%3),
 		Partition: int32(i % 4), Position: fmt.Sprintf("%d.0", i), Credential: "key",
+		Context: fmt.Sprintf(`{"origin":"0.%d.0"}`, i),
 	}}
 }
 

@@ -144,7 +144,8 @@ func logUnit(r []any) ([]store.MessageRow, error) {
 }
 
 // Rows that are equal in all of this are the same to everybody, so their order does not matter.
-const letterQuery = `SELECT topic, worker, reason, payload, received_at, tenant, device_id, credential, partition, position, payload_bytes
+const letterQuery = `SELECT topic, worker, reason, payload, received_at, tenant, device_id, credential, partition, position, payload_bytes,
+	context, replayed_at, replayed_by
 	FROM dead_letters WHERE %s ORDER BY received_at, topic, worker, partition, position, tenant, device_id, reason, payload, credential, payload_bytes`
 
 // letterUnit leaves the identity to be numbered, since the database keeps none.
@@ -156,6 +157,7 @@ func letterUnit(r []any) ([]store.DeadLetterRow, error) {
 	return []store.DeadLetterRow{{DeadLetter: telemetry.DeadLetter{
 		Topic: as[string](r[0]), Worker: as[string](r[1]), Reason: as[string](r[2]), Payload: payload, ReceivedAt: at(r[4]),
 		Tenant: as[string](r[5]), DeviceID: as[string](r[6]), Credential: as[string](r[7]), Partition: as[int32](r[8]), Position: as[string](r[9]),
+		Context: as[string](r[11]), ReplayedAt: at(r[12]), ReplayedBy: as[string](r[13]),
 	}}}, nil
 }
 
