@@ -19,6 +19,8 @@ func (s *share[Row]) commit(ctx context.Context) error {
 		return nil
 	}
 	l := s.loop
+	s.track.writing.Store(l.Now().UnixNano())
+	defer s.track.writing.Store(0)
 	if l.Prepare != nil {
 		if err := s.retry(ctx, "prepare the rows", func() error { return l.Prepare(ctx, &s.out) }); err != nil {
 			return err
@@ -54,7 +56,7 @@ func (s *share[Row]) written() {
 	for _, p := range s.parts {
 		p.written = p.progress.Through
 		p.origins = append(p.origins[:0], p.progress.Origins...)
-		p.track.through.Store(p.written.Seq)
+		p.track.committed(p.written)
 	}
 	for at := range s.poison {
 		for _, p := range s.parts {

@@ -3,6 +3,7 @@ package worker
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -20,10 +21,11 @@ type Metrics struct {
 
 	mu      sync.Mutex
 	workers []*workerTrack
+	down    map[string]string // why workers have ended that do not run again yet
 }
 
 // NewMetrics returns metrics registered with reg: the counters millrace_worker_…_total, the histogram
-// millrace_worker_write_seconds, and the gauges millrace_worker_lag_seconds and millrace_worker_behind_records, which are
+// millrace_worker_write_seconds, and the gauges millrace_worker_lag_seconds, millrace_worker_behind_records and millrace_worker_shares, which are
 // computed when they are asked for. It fails where reg has them already: a registerer takes one Metrics.
 func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	m := newMetrics()
@@ -65,6 +67,7 @@ func (m *Metrics) enter(worker string, now clock) *workerTrack {
 	t := &workerTrack{name: worker, now: now}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	delete(m.down, worker)
 	m.workers = append(m.workers, t)
 	return t
 }
@@ -78,6 +81,26 @@ func (m *Metrics) leave(t *workerTrack) {
 			return
 		}
 	}
+}
+
+// Ended says that a worker has ended by an error and is to run again later: it is shown as down until then. A nil err takes that back.
+func (m *Metrics) Ended(worker string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err == nil {
+		delete(m.down, worker)
+		return
+	}
+	if m.down == nil {
+		m.down = make(map[string]string)
+	}
+	m.down[worker] = "the worker has ended, and is started again: " + err.Error()
+}
+
+func (m *Metrics) ended() map[string]string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.down)
 }
 
 func (m *Metrics) running() []*workerTrack {
@@ -97,8 +120,8 @@ func (m *Metrics) newPartTrack(worker string, id bus.PartitionID) *partTrack {
 
 // lagCollector computes the lag of all partitions when Prometheus asks.
 type lagCollector struct {
-	metrics     *Metrics
-	lag, behind *prometheus.Desc
+	metrics             *Metrics
+	lag, behind, shares *prometheus.Desc
 }
 
 func newLagCollector(m *Metrics) *lagCollector {
@@ -106,9 +129,12 @@ func newLagCollector(m *Metrics) *lagCollector {
 	return &lagCollector{
 		metrics: m,
 		lag: prometheus.NewDesc("millrace_worker_lag_seconds",
-			"How old the newest record is that was taken, of the partition that is furthest behind; 0 where nothing is unread.", labels, nil),
+			"How long the oldest unread record has waited at most, of the partition that is furthest behind; 0 where nothing is unread.", labels, nil),
 		behind: prometheus.NewDesc("millrace_worker_behind_records",
 			"How many positions of the log are appended and not committed, as of the last look.", labels, nil),
+		shares: prometheus.NewDesc("millrace_worker_shares",
+			"Shares of the log that this process works on, 0 while it stands by or the worker is down. Over all processes it is the number of partitions; what is missing nobody reads.",
+			[]string{"worker"}, nil),
 	}
 }
 
@@ -116,15 +142,21 @@ func newLagCollector(m *Metrics) *lagCollector {
 func (c *lagCollector) Describe(out chan<- *prometheus.Desc) {
 	out <- c.lag
 	out <- c.behind
+	out <- c.shares
 }
 
 // Collect implements prometheus.Collector.
 func (c *lagCollector) Collect(out chan<- prometheus.Metric) {
 	type key struct{ worker, topic string }
-	lag, behind := make(map[key]float64), make(map[key]uint64)
+	lag, behind, shares := make(map[key]float64), make(map[key]uint64), make(map[string]int)
+	for name := range c.metrics.ended() {
+		shares[name] = 0
+	}
 	for _, w := range c.metrics.running() {
 		now := w.now().UnixNano()
-		for _, s := range w.owned() {
+		owned := w.owned()
+		shares[w.name] += len(owned)
+		for _, s := range owned {
 			for _, p := range s.parts {
 				k := key{w.name, p.id.Topic}
 				lag[k] = max(lag[k], p.lagSeconds(now, s))
@@ -135,5 +167,8 @@ func (c *lagCollector) Collect(out chan<- prometheus.Metric) {
 	for k, v := range lag {
 		out <- prometheus.MustNewConstMetric(c.lag, prometheus.GaugeValue, v, k.worker, k.topic)
 		out <- prometheus.MustNewConstMetric(c.behind, prometheus.GaugeValue, float64(behind[k]), k.worker, k.topic)
+	}
+	for name, n := range shares {
+		out <- prometheus.MustNewConstMetric(c.shares, prometheus.GaugeValue, float64(n), name)
 	}
 }

@@ -51,6 +51,7 @@ func (s *share[Row]) read(ctx context.Context, p *part) {
 
 // pass hands batch to the task; false means that ctx ended first.
 func (s *share[Row]) pass(ctx context.Context, p *part, batch bus.Batch) bool {
+	p.track.first.CompareAndSwap(0, batch.Records[0].Time)
 	f := fetched{part: p, batch: batch}
 	for i := range batch.Records {
 		f.bytes += int64(len(batch.Records[i].Value))

@@ -38,7 +38,6 @@ type share[Row any] struct {
 	nextCommit time.Time
 	nextSilent time.Time // likewise, where a commit would be silent
 	nextHint   time.Time
-	ticks      int
 
 	fetched chan fetched        // filled by the readers
 	ahead   *semaphore.Weighted // bytes in fetched and in the readers' hands
@@ -123,6 +122,7 @@ func (s *share[Row]) resume(ctx context.Context, p *part) error {
 	from, ok := committed, known
 	if !s.loop.busProgress() {
 		if from, ok, err = s.loop.Store.Progress(ctx, s.loop.Worker, p.id); err != nil {
+			s.estimate(ctx, p, committed.Through)
 			return fmt.Errorf("read the store's progress: %w", err)
 		}
 		if known && from.Through.Compare(committed.Through) < 0 { // as it was emptied, or restored from an older copy
@@ -150,7 +150,7 @@ func (s *share[Row]) resume(ctx context.Context, p *part) error {
 		p.start = s.loop.Start
 	}
 	p.written, p.origins = p.progress.Through, from.Clone().Origins
-	p.track.through.Store(p.written.Seq)
+	p.track.begins(p.written)
 	return nil
 }
 
@@ -185,6 +185,7 @@ func (s *share[Row]) run(ctx, work context.Context) error {
 	for _, p := range s.parts {
 		readers.Go(func() { s.read(reading, p) })
 	}
+	readers.Go(func() { s.watch(reading) })
 	err := s.loopUntil(ctx, work)
 	stop()
 	var p *panicked
@@ -216,6 +217,7 @@ func (s *share[Row]) loopUntil(ctx, work context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case f := <-s.fetched:
+			f.part.track.pending.CompareAndSwap(0, f.batch.Records[0].Time)
 			err = s.apply(work, f)
 		case <-tick.C:
 			err = s.tick(work)
@@ -282,35 +284,19 @@ func (s *share[Row]) tick(ctx context.Context) error {
 }
 
 // idle says whether nothing of the share is unread. Asking the log for an end costs it a few requests, so it is asked where
-// the answer matters: each time for a state, which may depend on it; once when a partition has gone quiet; and now and then
-// besides, so that the metrics of a busy share do not go stale.
+// the answer matters: each time for a state, which may depend on it; once when a partition has gone quiet; and by watch.
 func (s *share[Row]) idle(ctx context.Context) bool {
-	const askEvery = 5 // ticks
-	s.ticks++
 	_, exact := s.task.(Stateful)
 	idle := len(s.fetched) == 0
 	for _, p := range s.parts {
 		quiet := !p.moved
 		p.moved = false
-		if quiet && (exact || !p.track.caughtUp.Load()) || s.ticks%askEvery == 0 {
+		if quiet && (exact || !p.track.caughtUp.Load()) {
 			s.look(ctx, p)
 		}
 		idle = idle && quiet && p.track.caughtUp.Load()
 	}
 	return idle
-}
-
-// look asks the log for the end of p.
-func (s *share[Row]) look(ctx context.Context, p *part) {
-	asking, done := context.WithTimeout(ctx, tickEvery)
-	defer done()
-	end, err := p.End(asking)
-	if err != nil {
-		p.track.caughtUp.Store(false)
-		return
-	}
-	p.track.end.Store(end.Seq)
-	p.track.caughtUp.Store(p.progress.Through.Compare(end) >= 0)
 }
 
 // drain commits what was taken, once reading has stopped.

@@ -18,17 +18,21 @@ type Status struct {
 	Worker     string
 	Shares     int     // owned by this process; 0 while it stands by
 	Records    uint64  // taken since Run began
-	LagSeconds float64 // age of the newest record taken, of the partition furthest behind; 0 where nothing is unread
+	LagSeconds float64 // how long the oldest unread record has waited at most, of the partition furthest behind; 0 where nothing is unread
 	Behind     uint64  // positions appended and not committed, over all partitions, as of the last look, at most 5 s old
-	Retrying   string  // what is being tried again, and why; "" when all is well
+	Retrying   string  // what is being tried again, and why, or why the worker has ended and is to be started again; "" when all is well
 }
 
-// Statuses returns the status of every loop that is running with m, sorted by worker.
+// Statuses returns the status of every loop that is running with m, and of those that ended by an error and do not run again
+// yet, sorted by worker.
 func (m *Metrics) Statuses() []Status {
-	running := m.running()
-	all := make([]Status, 0, len(running))
+	running, down := m.running(), m.ended()
+	all := make([]Status, 0, len(running)+len(down))
 	for _, w := range running {
 		all = append(all, w.status())
+	}
+	for name, why := range down {
+		all = append(all, Status{Worker: name, Retrying: why})
 	}
 	slices.SortStableFunc(all, func(a, b Status) int { return cmp.Compare(a.Worker, b.Worker) })
 	return all
@@ -91,6 +95,7 @@ type shareTrack struct {
 	parts  []*partTrack
 	since  int64 // when it was taken over, Unix nanoseconds
 
+	writing  atomic.Int64 // since when a commit is under way, Unix nanoseconds; 0 while none is
 	troubled atomic.Int32 // len(troubles)
 	mu       sync.Mutex
 	troubles map[string]string // what is being tried again, by step
@@ -127,12 +132,40 @@ type partTrack struct {
 	id                        bus.PartitionID
 	records, refused, doubles prometheus.Counter
 
-	newest   atomic.Int64  // when the log took the newest record taken, Unix nanoseconds
+	newest   atomic.Int64  // when the log took the newest record taken, Unix nanoseconds; 0 while none was
+	first    atomic.Int64  // likewise of the first record after the last commit, while none was taken; 0 while that is not known
+	pending  atomic.Int64  // likewise of the first record taken since the last commit, about; 0 where there is none
+	clear    atomic.Int64  // the newest moment as of which nothing was unread, Unix nanoseconds
 	through  atomic.Uint64 // sequence of the last commit
 	end      atomic.Uint64 // sequence of the newest record, as of the last look
-	seq      atomic.Uint64 // sequence of the newest record taken
-	delay    atomic.Int64  // how old that record was then, nanoseconds
+	looked   atomic.Bool   // there was a look
+	seq      atomic.Uint64 // sequence of the newest record taken, at first of the last commit
+	delay    atomic.Int64  // how old the newest record taken was then, nanoseconds
 	caughtUp atomic.Bool   // at the last look nothing was unread, and nothing was read since
+}
+
+// begins sets where reading begins.
+func (p *partTrack) begins(at bus.Position) {
+	p.through.Store(at.Seq)
+	p.seq.Store(at.Seq)
+}
+
+// saw takes note of the log's end as of a moment, Unix nanoseconds.
+func (p *partTrack) saw(end bus.Position, asked int64) {
+	p.end.Store(end.Seq)
+	p.looked.Store(true)
+	switch {
+	case end.Seq > p.seq.Load():
+		p.caughtUp.Store(false)
+	case p.caughtUp.Load():
+		p.clear.Store(asked)
+	}
+}
+
+// committed takes note of a commit.
+func (p *partTrack) committed(through bus.Position) {
+	p.through.Store(through.Seq)
+	p.pending.Store(0)
 }
 
 func (p *partTrack) took(records, doubles int, newest bus.Record, now int64) {
@@ -146,18 +179,25 @@ func (p *partTrack) took(records, doubles int, newest bus.Record, now int64) {
 	p.caughtUp.Store(false)
 }
 
+// writesFor is how long a commit may be under way before it counts as a delay of its own: the store may hang without any error.
+const writesFor = 2 * time.Second
+
 // lagSeconds is how far p is behind the log: as long as all goes well and the newest look at the log's end shows nothing
-// unread, how old the newest record was when it was taken; else how old it is by now.
+// unread, how old the newest record was when it was taken; else how old the oldest may be that is not committed, or not taken: all up to
+// the newest one taken, and to the last moment when nothing was unread, is.
 func (p *partTrack) lagSeconds(now int64, s *shareTrack) float64 {
+	writing := s.writing.Load()
+	stuck := s.troubled.Load() > 0 || writing > 0 && now-writing > int64(writesFor)
+	var from int64
 	switch {
+	case stuck && p.pending.Load() > 0:
+		from = p.pending.Load()
 	case p.caughtUp.Load():
 		return 0
-	case s.troubled.Load() == 0 && p.seq.Load() > 0 && p.seq.Load() >= p.end.Load():
+	case !stuck && p.looked.Load() && p.seq.Load() >= p.end.Load():
 		return time.Duration(p.delay.Load()).Seconds()
-	}
-	from := p.newest.Load()
-	if from == 0 {
-		from = s.since
+	default:
+		from = cmp.Or(max(p.newest.Load(), p.clear.Load()), p.first.Load(), s.since)
 	}
 	return max(0, time.Duration(now-from).Seconds())
 }
