@@ -74,11 +74,11 @@ func Balance(ctx context.Context, cfg connect.BusConfig, l *ledger.Ledger, store
 	}
 	b.Accepted += written
 	for _, v := range stores {
-		switch all := v.Found + v.Unknown + v.Doubled + v.Unexpected; v.Store {
+		switch v.Store {
 		case "device_messages", "logs":
-			b.Stored += all
+			b.Stored += v.Rows
 		case "dead_letters":
-			b.Letters = all
+			b.Letters = v.Rows
 		}
 	}
 	b.OnTheWay = b.Accepted - b.Stored - b.Letters - b.Repeats

@@ -31,6 +31,7 @@ func Rows(ctx context.Context, s Source, l *ledger.Ledger, table string) (Verdic
 		if count, sum, whole := expected(l, d); whole && summary[l.Plan.Device(d)] == [3]int{count, count, sum} {
 			v.Expected += count
 			v.Found += count
+			v.Rows += count
 			continue
 		}
 		has, err := numbers(ctx, s, table, l.Plan.Device(d))

@@ -15,6 +15,7 @@ type Verdict struct {
 	Doubled    int // there more often than it may be
 	Unexpected int // never sent, or not what was sent
 	Unknown    int // no answer ever came, and it is there
+	Rows       int // in all; dead letters of a message that was sent again come more than once
 	Stories    []string
 }
 
@@ -38,6 +39,7 @@ func (v *Verdict) messages(l *ledger.Ledger, d int, want func(n int) bool, has m
 			continue
 		}
 		s, got := l.State(d, n), has[n]
+		v.Rows += got
 		delete(has, n)
 		often := 1
 		if l.Plan.Kind(n) == ledger.Broken {
@@ -66,6 +68,7 @@ func (v *Verdict) messages(l *ledger.Ledger, d int, want func(n int) bool, has m
 	}
 	for n, got := range has {
 		v.Unexpected += got
+		v.Rows += got
 		v.tell("%s: %s: %d, which is no such message, is there %d times", v.Store, device, n, got)
 	}
 }

@@ -98,7 +98,7 @@ func (p Plan) Number(at time.Time) int { return int(at.Sub(p.Begin) / p.Step) }
 func (p Plan) Device(d int) string { return p.Name + "-" + strconv.Itoa(d) }
 
 // GivesUp reports whether device d does not send again what got no answer.
-func (p Plan) GivesUp(d int) bool { return d%10 == 9 }
+func (p Plan) GivesUp(d int) bool { return d%11 == 9 }
 
 // Append appends message n of device d: the same bytes whenever it is asked.
 func (p Plan) Append(dst []byte, d, n int) []byte {

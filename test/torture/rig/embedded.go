@@ -44,7 +44,7 @@ func newEmbedded(ctx context.Context, o Options, dir string) (_ set, err error) 
 	e := &embedded{client: &http.Client{Transport: &http.Transport{}}}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, e.close())
+			err = errors.Join(err, e.close(""))
 		}
 	}()
 	data := filepath.Join(dir, "data")
@@ -167,10 +167,13 @@ func (e *embedded) Bus() connect.BusConfig {
 func (e *embedded) Ensure(ctx context.Context) error { return e.process.ensure(ctx) }
 func (e *embedded) Deaths() int                      { return e.process.deaths }
 
-func (e *embedded) close() error {
+func (e *embedded) close(keep string) error {
 	var errs []error
 	if e.process != nil {
 		e.process.kill()
+	}
+	if keep != "" && len(e.disks) > 0 { // what is in memory goes with the disk
+		errs = append(errs, os.CopyFS(keep, os.DirFS(e.disks[0].dir)))
 	}
 	for _, p := range e.lines {
 		errs = append(errs, p.Close())

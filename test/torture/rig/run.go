@@ -41,7 +41,7 @@ type set interface {
 	Ensure(ctx context.Context) error // everything runs
 	Deaths() int                      // processes that ended by themselves
 	Note() string                     // what is left out, and why
-	close() error
+	close(keep string) error // keep is where data goes that would not stay; empty forgets it
 }
 
 // Report is what a run came to.
@@ -81,8 +81,9 @@ func (o Options) plan(now time.Time) ledger.Plan {
 	if devices == 0 {
 		devices = max(groups, min(devicesDefault, o.Messages/eachLeast))
 	}
+	const more = 33 // a part of the messages beyond what is asked for, since some devices give up what got no answer
 	return ledger.Plan{
-		Name: fmt.Sprintf("t%d", o.Seed), Devices: devices, Each: (o.Messages + devices - 1) / devices, Groups: min(groups, devices),
+		Name: fmt.Sprintf("t%d", o.Seed), Devices: devices, Each: (o.Messages + o.Messages/more + devices - 1) / devices, Groups: min(groups, devices),
 		Begin: now.UTC().Truncate(time.Hour).Add(-4 * time.Hour), Step: 100 * time.Millisecond,
 	}
 }
@@ -105,7 +106,12 @@ func Run(ctx context.Context, o Options) (r Report, err error) {
 	}
 	w := &work{o: o, set: s, ledger: l, report: &r, begun: time.Now(), dice: rand.New(rand.NewPCG(o.Seed, 0x6d696c6c))} //nolint:gosec // repeatable on purpose
 	w.fleet = &ledger.Fleet{Ledger: l, MQTT: s.MQTT, HTTP: s.HTTP}
-	err = errors.Join(w.run(ctx), s.close(), l.Close())
+	err = w.run(ctx)
+	keep := ""
+	if err != nil || !r.Clean() || o.Keep {
+		keep = filepath.Join(dir, "kept")
+	}
+	err = errors.Join(err, s.close(keep), l.Close())
 	if err == nil && r.Clean() && !o.Keep {
 		err = os.RemoveAll(dir)
 	}
