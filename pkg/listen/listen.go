@@ -130,6 +130,10 @@ type Server struct {
 	// Streams ends the context of every request with Serve's: for handlers whose answers have no end of their own.
 	Streams bool
 	Log     *slog.Logger
+	// Connections are those that may be open, AddressConnections those from one address; more are closed at once. 0 means 10,000,
+	// and half of them.
+	Connections, AddressConnections int
+	Metrics                         *Metrics // may be nil
 }
 
 // Serve serves on ln until ctx ends, then stops accepting, waits for the requests under way, and returns nil. It closes ln.
@@ -139,8 +143,9 @@ func (s Server) Serve(ctx context.Context, ln net.Listener) error {
 	if s.Streams {
 		defer context.AfterFunc(ctx, cancel)()
 	}
+	d := newDoors(&s)
 	server := &http.Server{
-		Handler: s.Handler, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytesMax,
+		Handler: d.note(s.Handler), ConnContext: d.enter, ConnState: d.changed, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytesMax,
 		ReadTimeout: s.ReadTimeout, WriteTimeout: s.WriteTimeout,
 		ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return base },
 	}

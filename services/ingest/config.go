@@ -10,6 +10,7 @@ import (
 	"github.com/millrace/millrace/pkg/config"
 	"github.com/millrace/millrace/pkg/listen"
 	"github.com/millrace/millrace/pkg/telemetry"
+	"github.com/millrace/millrace/services/ingest/internal/pipeline"
 )
 
 // Config says where devices are listened to, and what they may do.
@@ -48,12 +49,19 @@ type Limits struct {
 	JSONDepth          int           `yaml:"json_depth" doc:"How deep JSON may be nested. Beyond it: the record is rejected."`
 	MessagesPerSecond  int           `yaml:"messages_per_second" doc:"Messages of one device; 0 is no limit. Beyond it: 429 with Retry-After, 0x97 for QoS 1 and 2 of MQTT 5; for MQTT 3.1.1 and QoS 0, which cannot be told, reading pauses."`
 	MessagesBurst      int           `yaml:"messages_burst" doc:"How many messages of one device are taken at once beyond its rate."`
+	BytesPerSecond     config.Bytes  `yaml:"bytes_per_second" doc:"Bytes of the bodies of one device, unpacked; 0 is no limit. Beyond it: as with messages_per_second."`
+	BytesBurst         config.Bytes  `yaml:"bytes_burst" doc:"How many bytes of one device are taken at once beyond its rate."`
+	TenantMessages     int           `yaml:"tenant_messages_per_second" doc:"Messages of all devices together, at this edge; 0 is no limit. Beyond it: devices that have sent more than their share are answered as with messages_per_second."`
+	TenantBytes        config.Bytes  `yaml:"tenant_bytes_per_second" doc:"Bytes of all devices together, likewise."`
 	Devices            int           `yaml:"devices" doc:"Of how many devices the rate is remembered; beyond it those that send least."`
 	ConnectTimeout     time.Duration `yaml:"connect_timeout" doc:"From a connection to its CONNECT, TLS included. Beyond it: the connection is closed."`
 	ConnectBytes       config.Bytes  `yaml:"connect_bytes" doc:"Largest CONNECT. Beyond it: the connection is closed."`
 	PacketTimeout      time.Duration `yaml:"packet_timeout" doc:"For the rest of a packet that has begun. Beyond it: 0x8D."`
 	WriteTimeout       time.Duration `yaml:"write_timeout" doc:"For a client to take what is sent to it. Beyond it: the connection is closed."`
 	Connections        int           `yaml:"connections" doc:"MQTT connections at a time. Beyond it: closed at once."`
+	AddressConnections int           `yaml:"connections_per_address" doc:"MQTT connections from one address; 0 is no limit, as behind a proxy that hides addresses. Beyond it: closed at once."`
+	DeviceConnections  int           `yaml:"connections_per_device" doc:"MQTT connections with the key of one device; 0 is no limit. Beyond it: 0x97, or code 3."`
+	Handshakes         int           `yaml:"handshakes" doc:"MQTT connections that have not finished their CONNECT. Beyond it: the oldest of them is closed."`
 	ConnectionInflight config.Bytes  `yaml:"connection_inflight" doc:"Bytes of one MQTT connection that are not on disk yet. Beyond it: nothing more is read from it."`
 	Inflight           config.Bytes  `yaml:"inflight" doc:"Bytes that are not on disk yet, of all senders. Beyond it: nothing more is read."`
 	BodiesInflight     config.Bytes  `yaml:"bodies_inflight" doc:"Memory of the HTTP bodies in hand. Beyond it: 503 with Retry-After."`
@@ -100,9 +108,9 @@ func DefaultConfig() Config {
 		HTTP: HTTP{Addr: "127.0.0.1:8080", ReadTimeout: time.Minute, AnswerTimeout: 30 * time.Second},
 		Limits: Limits{
 			MessageBytes: 256 << 10, BodyBytes: 16 << 20, JSONDepth: telemetry.DefaultDepthMax,
-			MessagesPerSecond: 20_000, MessagesBurst: 100_000, Devices: 100_000,
+			MessagesPerSecond: 20_000, MessagesBurst: 100_000, BytesPerSecond: 32 << 20, BytesBurst: 128 << 20, Devices: 100_000,
 			ConnectTimeout: 5 * time.Second, ConnectBytes: 64 << 10, PacketTimeout: 30 * time.Second, WriteTimeout: 10 * time.Second,
-			Connections: 20_000, ConnectionInflight: 4 << 20, Inflight: 64 << 20, BodiesInflight: 256 << 20, ReadBuffer: 16 << 10,
+			Connections: 20_000, AddressConnections: 10_000, DeviceConnections: 1000, Handshakes: 2000, ConnectionInflight: 4 << 20, Inflight: 64 << 20, BodiesInflight: 256 << 20, ReadBuffer: 16 << 10,
 			Sessions: 20_000, Subscriptions: 32, SubscriberInflight: 64,
 		},
 		Clock:  Clock{MaxSkew: telemetry.DefaultMaxSkew, MinTime: "2001-01-01"},
@@ -171,9 +179,16 @@ func (l Limits) check() []error {
 	within("json_depth", int64(l.JSONDepth), 1, depthMax)
 	within("messages_per_second", int64(l.MessagesPerSecond), 0, 1e9)
 	within("messages_burst", int64(l.MessagesBurst), 0, 1e9)
+	within("bytes_per_second", int64(l.BytesPerSecond), 0, 1<<40)
+	within("bytes_burst", int64(l.BytesBurst), 0, 1<<40)
+	within("tenant_messages_per_second", int64(l.TenantMessages), 0, 1e9)
+	within("tenant_bytes_per_second", int64(l.TenantBytes), 0, 1<<40)
 	within("devices", int64(l.Devices), 1, 100e6)
 	within("connect_bytes", int64(l.ConnectBytes), 128, 1<<20)
 	within("connections", int64(l.Connections), 1, 10e6)
+	within("connections_per_address", int64(l.AddressConnections), 0, 10e6)
+	within("connections_per_device", int64(l.DeviceConnections), 0, 10e6)
+	within("handshakes", int64(l.Handshakes), 1, 10e6)
 	within("connection_inflight", int64(l.ConnectionInflight), 1<<10, 1<<30)
 	within("inflight", int64(l.Inflight), 1<<20, 1<<40)
 	within("bodies_inflight", int64(l.BodiesInflight), 1<<20, 1<<40)
@@ -189,6 +204,17 @@ func (l Limits) check() []error {
 		}
 	}
 	return errs
+}
+
+// rates returns what devices are held to.
+func (l Limits) rates() pipeline.Rates {
+	return pipeline.Rates{
+		Messages:       pipeline.Rate{PerSecond: int64(l.MessagesPerSecond), Burst: int64(l.MessagesBurst)},
+		Bytes:          pipeline.Rate{PerSecond: int64(l.BytesPerSecond), Burst: int64(l.BytesBurst)},
+		TenantMessages: pipeline.Rate{PerSecond: int64(l.TenantMessages)},
+		TenantBytes:    pipeline.Rate{PerSecond: int64(l.TenantBytes)},
+		DevicesMax:     l.Devices,
+	}
 }
 
 // decoder returns how bodies are read.

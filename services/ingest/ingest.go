@@ -90,7 +90,7 @@ func New(ctx context.Context, cfg Config, d Deps) (*Ingest, error) {
 	}
 	lane := pipeline.New(pipeline.Config{
 		Tenant: cfg.Tenant, Decoder: decoder, MessageBytesMax: int(cfg.Limits.MessageBytes) + recordSlack,
-		RatePerSecond: cfg.Limits.MessagesPerSecond, RateBurst: cfg.Limits.MessagesBurst, DevicesMax: cfg.Limits.Devices,
+		Rates: cfg.Limits.rates(),
 	}, i.writer, m, d.Log, d.Now)
 	gateways := make([]permit.Gateway, 0, len(cfg.Gateways))
 	for _, g := range cfg.Gateways {
@@ -114,7 +114,7 @@ func New(ctx context.Context, cfg Config, d Deps) (*Ingest, error) {
 	}
 	if i.http, err = httpedge.New(httpedge.Config{
 		BodyBytesMax: int64(cfg.Limits.BodyBytes), InflightBytesMax: int64(cfg.Limits.BodiesInflight),
-		AnswerTimeout: cfg.HTTP.AnswerTimeout,
+		BodyTimeout: cfg.HTTP.ReadTimeout, AnswerTimeout: cfg.HTTP.AnswerTimeout,
 	}, httpDeps); err != nil {
 		return nil, err
 	}
@@ -126,7 +126,8 @@ func (c Config) mqttEdge() mqttedge.Config {
 	return mqttedge.Config{
 		PacketBytesMax: int(l.MessageBytes), ConnectBytesMax: int(l.ConnectBytes), ConnectTimeout: l.ConnectTimeout,
 		PacketTimeout: l.PacketTimeout, WriteTimeout: l.WriteTimeout, KeepAliveMax: c.MQTT.KeepAliveMax, Drain: c.Drain,
-		ConnectionsMax: l.Connections, InflightBytesMax: int(l.ConnectionInflight), ReadBufferBytes: int(l.ReadBuffer),
+		ConnectionsMax: l.Connections, AddressConnectionsMax: l.AddressConnections, DeviceConnectionsMax: l.DeviceConnections,
+		HandshakesMax: l.Handshakes, InflightBytesMax: int(l.ConnectionInflight), ReadBufferBytes: int(l.ReadBuffer),
 		SessionExpiryMax: c.MQTT.SessionExpiryMax, SessionsMax: l.Sessions,
 		SubscriptionsMax: l.Subscriptions, SubscriberInflight: l.SubscriberInflight, Tenant: c.Tenant,
 	}
@@ -186,8 +187,12 @@ func (i *Ingest) serveHTTP(ctx context.Context, ln net.Listener) error {
 		return nil
 	}
 	const slack = 5 * time.Second // for the answer itself
+	metrics, err := listen.NewMetrics(i.deps.Metrics)
+	if err != nil {
+		return err
+	}
 	return listen.Server{
 		Handler: i.http, ReadTimeout: i.cfg.HTTP.ReadTimeout, WriteTimeout: i.cfg.HTTP.ReadTimeout + i.cfg.HTTP.AnswerTimeout + slack,
-		Drain: i.cfg.Drain, Log: i.deps.Log,
+		Drain: i.cfg.Drain, Log: i.deps.Log, Metrics: metrics,
 	}.Serve(ctx, ln)
 }

@@ -24,8 +24,9 @@ const (
 // body reads a request's body within the limits: of its size as it comes, of what it unpacks to, and of all bodies together.
 type body struct {
 	edge  *Edge
+	who   string // whose share of the memory it takes
 	bytes []byte
-	taken int64 // of edge.inflight
+	taken int64 // of edge.memory
 }
 
 func (b *body) read(w http.ResponseWriter, r *http.Request) *failure {
@@ -39,9 +40,11 @@ func (b *body) read(w http.ResponseWriter, r *http.Request) *failure {
 		return fail
 	}
 	defer done()
-	defer b.edge.inflight.Add(-window)
-	if b.edge.inflight.Add(window) > b.edge.cfg.InflightBytesMax {
-		return busy()
+	if window > 0 {
+		if why := b.edge.memory.take(b.who, window); why != "" {
+			return b.busy(why)
+		}
+		defer b.edge.memory.give(b.who, window)
 	}
 	for {
 		if int64(len(b.bytes)) > limit {
@@ -76,20 +79,24 @@ func (b *body) account() *failure {
 	if more <= 0 {
 		return nil
 	}
-	b.taken += more
-	if b.edge.inflight.Add(more) > b.edge.cfg.InflightBytesMax {
-		return busy()
+	if why := b.edge.memory.take(b.who, more); why != "" {
+		return b.busy(why)
 	}
+	b.taken += more
 	return nil
 }
 
-func busy() *failure {
-	return &failure{http.StatusServiceUnavailable, "too many bodies in hand", retryBusy}
+func (b *body) busy(why string) *failure {
+	text := "too many bodies in hand"
+	if why == unavailableShare {
+		text = "too many bodies of this sender in hand"
+	}
+	return b.edge.unavailable(why, text)
 }
 
 // release gives the buffer back: what was made of it has been copied.
 func (b *body) release(buffer *[]byte) {
-	b.edge.inflight.Add(-b.taken)
+	b.edge.memory.give(b.who, b.taken)
 	if cap(b.bytes) <= bufferKeep {
 		*buffer = b.bytes[:0]
 		b.edge.buffers.Put(buffer)

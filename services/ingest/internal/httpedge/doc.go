@@ -4,7 +4,7 @@
 // dead letter, on disk. What came before a fault is not lost: good records of a body are kept when others are bad.
 // Repeats that the router drops later count as accepted.
 //
-// Timeouts for reading and the limit of headers belong to the server that the handler is mounted on.
+// The time for headers and their limit belong to the server that the handler is mounted on.
 //
 // Start reading at Edge.
 package httpedge

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"mime"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -36,6 +36,7 @@ const (
 type Config struct {
 	BodyBytesMax     int64         // of a body, compressed and not
 	InflightBytesMax int64         // of all bodies being read or waiting for the log; beyond it 503
+	BodyTimeout      time.Duration // for a body to come; beyond it 408
 	AnswerTimeout    time.Duration // for the log; beyond it 503
 }
 
@@ -57,21 +58,31 @@ type Deps struct {
 
 // Edge is the handler. Safe for concurrent use.
 type Edge struct {
-	cfg      Config
-	deps     Deps
-	inflight atomic.Int64
-	buffers  sync.Pool // of *[]byte
-	answers  *prometheus.CounterVec
-	handler  http.Handler
+	cfg     Config
+	deps    Deps
+	memory  *budget
+	buffers sync.Pool // of *[]byte
+	answers *prometheus.CounterVec
+	busy    *prometheus.CounterVec // reason
+	handler http.Handler
 }
 
 // New returns an Edge.
 func New(cfg Config, d Deps) (*Edge, error) {
-	e := &Edge{cfg: cfg, deps: d, answers: prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "millrace_ingest_http_answers_total", Help: "Answers to requests that carry messages, by status.",
-	}, []string{"status"})}
-	if err := d.Metrics.Register(e.answers); err != nil {
-		return nil, fmt.Errorf("register the metrics of the HTTP edge: %w", err)
+	e := &Edge{
+		cfg: cfg, deps: d, memory: newBudget(cfg.InflightBytesMax),
+		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "millrace_ingest_http_answers_total", Help: "Answers to requests that carry messages, by status.",
+		}, []string{"status"}),
+		busy: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "millrace_ingest_http_unavailable_total",
+			Help: "Answers 503, by reason: too many bodies in hand, of all or of their sender; the log is full, late or not there.",
+		}, []string{"reason"}),
+	}
+	for _, c := range []prometheus.Collector{e.answers, e.busy} {
+		if err := d.Metrics.Register(c); err != nil {
+			return nil, fmt.Errorf("register the metrics of the HTTP edge: %w", err)
+		}
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/messages", e.post)
@@ -87,6 +98,22 @@ func New(cfg Config, d Deps) (*Edge, error) {
 
 // ServeHTTP implements http.Handler for the two paths; any other is 404.
 func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) { e.handler.ServeHTTP(w, r) }
+
+// Why an answer is 503.
+const (
+	unavailableBodies = "bodies"   // of all are more than there is memory for
+	unavailableShare  = "share"    // the sender's are more than its share of it
+	unavailableFull   = "log_full" // the log has no room
+	unavailableLate   = "log_late" // the log has not confirmed in time
+	unavailableLog    = "log"      // the log failed
+	unavailableGone   = "gone"     // the sender did not wait
+)
+
+// unavailable is an answer 503, counted.
+func (e *Edge) unavailable(why, text string) *failure {
+	e.busy.WithLabelValues(why).Inc()
+	return &failure{http.StatusServiceUnavailable, text, retryBusy}
+}
 
 // failure is an answer that is no 202.
 type failure struct {
@@ -121,33 +148,69 @@ func (e *Edge) take(w http.ResponseWriter, r *http.Request) (*answer, *failure) 
 	if fail != nil {
 		return nil, fail
 	}
+	if in.DeviceID != "" { // spares the reading of what would be refused
+		if wait, over := e.deps.Pipeline.Over(in.DeviceID, telemetry.At(at)); over != pipeline.QuotaNone {
+			e.deps.Counters.RefuseUnread(over)
+			return nil, overQuota(wait)
+		}
+	}
 	buffer, ok := e.buffers.Get().(*[]byte)
 	if !ok {
 		buffer = new([]byte)
 	}
-	body := &body{edge: e, bytes: (*buffer)[:0]}
+	body := &body{edge: e, who: sharer(r, sender, in), bytes: (*buffer)[:0]}
 	defer body.release(buffer)
+	// The server that this is mounted on may set no deadline, for the sake of answers without an end. A writer that takes none is a test's.
+	_ = http.NewResponseController(w).SetReadDeadline(at.Add(e.cfg.BodyTimeout))
 	if fail := body.read(w, r); fail != nil {
 		return nil, fail
 	}
 	in.Body, in.IngestTime = body.bytes, telemetry.At(at)
+	out, fail := e.store(r.Context(), in, e.deps.Pipeline.Flow(body.who))
+	if fail != nil {
+		return nil, fail
+	}
+	e.deps.Counters.Latency.Observe(e.deps.Now().Sub(at).Seconds())
+	return answerOf(&out), nil
+}
+
+// store brings what the body holds to the log, and waits until it is there.
+func (e *Edge) store(ctx context.Context, in *telemetry.Input, flow uint64) (pipeline.Outcome, *failure) {
 	b := e.deps.Pipeline.Batch(e.deps.Counters)
 	defer b.Release()
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.AnswerTimeout)
+	defer cancel()
 	out := b.Take(in, false)
 	if out.Over {
-		b.Submit(r.Context(), nil) // it is empty: nothing was gathered
-		return nil, &failure{http.StatusTooManyRequests, "too many messages of this device", out.Wait}
+		b.Submit(ctx, flow, nil) // it is empty: nothing was gathered
+		return out, overQuota(out.Wait)
 	}
 	t := &ticket{count: e.deps.Counters, left: out.Gathered(), done: make(chan struct{})}
 	if t.left == 0 {
 		close(t.done)
 	}
-	b.Submit(r.Context(), func(int) bus.Ticket { return t })
-	if fail := e.wait(r.Context(), t); fail != nil {
-		return nil, fail
+	b.Submit(ctx, flow, func(int) bus.Ticket { return t })
+	return out, e.wait(ctx, t)
+}
+
+func overQuota(wait time.Duration) *failure {
+	return &failure{http.StatusTooManyRequests, "too many messages of this device", wait}
+}
+
+// sharer is whose share of the edge a request takes: the device whose key it has, else the token and the device that it sends for;
+// where nobody is asked for a key and the path names no device, the address that it comes from.
+func sharer(r *http.Request, s *permit.Sender, in *telemetry.Input) string {
+	switch {
+	case s.Device() != "":
+		return "key/" + s.Device()
+	case in.DeviceID != "" || s.Credential() != "":
+		return s.Credential() + "/device/" + in.DeviceID
 	}
-	e.deps.Counters.Latency.Observe(e.deps.Now().Sub(at).Seconds())
-	return answerOf(&out), nil
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	return "address/" + host
 }
 
 // sender authenticates a request.
@@ -260,26 +323,32 @@ func (t *ticket) Done(n int, err error) {
 // wait returns when all records are on disk, or what to answer else. Where it gives up, some of them may be: the sender
 // sends the same again, and the router drops the double.
 func (e *Edge) wait(ctx context.Context, t *ticket) *failure {
-	late := time.NewTimer(e.cfg.AnswerTimeout)
-	defer late.Stop()
 	select {
 	case <-t.done:
-	case <-late.C:
-		return &failure{http.StatusServiceUnavailable, "the log has not confirmed in time; send the same again", retryBusy}
 	case <-ctx.Done():
-		return &failure{http.StatusServiceUnavailable, "the request was given up; send the same again", retryBusy}
+		return e.late(ctx)
 	}
 	switch {
 	case t.err == nil:
 		return nil
+	case ctx.Err() != nil && errors.Is(t.err, ctx.Err()): // there was no room in time
+		return e.late(ctx)
 	case errors.Is(t.err, bus.ErrFull):
-		return &failure{http.StatusServiceUnavailable, "the log is full", retryBusy}
+		return e.unavailable(unavailableFull, "the log is full")
 	case errors.Is(t.err, bus.ErrTooLarge):
 		return fault(http.StatusRequestEntityTooLarge, "a message is larger than the log takes")
 	default:
 		e.deps.Log.Error("messages could not be appended", "error", t.err)
-		return &failure{http.StatusServiceUnavailable, "the log is not available", retryBusy}
+		return e.unavailable(unavailableLog, "the log is not available")
 	}
+}
+
+// late says why a request waits no longer.
+func (e *Edge) late(ctx context.Context) *failure {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return e.unavailable(unavailableLate, "the log has not confirmed in time; send the same again")
+	}
+	return e.unavailable(unavailableGone, "the request was given up; send the same again")
 }
 
 // seconds is d as Retry-After has it: whole, rounded up, at least 1.

@@ -1,6 +1,7 @@
 package mqttedge
 
 import (
+	"container/list"
 	"context"
 	"net"
 	"sync"
@@ -21,6 +22,7 @@ const (
 	outKeep      = 64 << 10        // of a write buffer that is used again
 	packetsMax   = 1 << 16         // in flight: all identifiers there are, and QoS 0
 	pauseMax     = 5 * time.Second // of a sender that is over its rate
+	refusedMax   = 100             // messages in a row over a quota, after which a sender that was told so is paused as well
 )
 
 // conn is one connection. Its goroutine reads; whoever has something to write appends to out.
@@ -34,6 +36,8 @@ type conn struct {
 	sender   atomic.Pointer[permit.Sender] // a new one when its credential has changed
 	session  *session
 	gone     chan struct{} // closed when the session is let go
+	place    *list.Element // in door.waiting; guarded by it
+	counted  string        // device for which door counts the connection
 
 	// Of the reading goroutine alone.
 	device   string // for which the connection stands; "" until it is known
@@ -47,7 +51,9 @@ type conn struct {
 	batch    *pipeline.Batch
 	pending  []receipt // of the batch's inputs, in order
 	now      telemetry.Time
+	flow     uint64 // of all its records; 0 until the first is submitted
 	pause    time.Duration
+	refused  int            // messages in a row, over a quota
 	pumps    sync.WaitGroup // of subscriptions
 
 	ending  atomic.Pointer[ending] // why it is to end; the first reason stays
@@ -78,10 +84,16 @@ func (c *conn) version5() bool { return c.version == mqtt.Version5 }
 // serve runs the connection to its end. hard ends when nothing more is waited for.
 func (c *conn) serve(hard context.Context) {
 	defer func() { _ = c.socket.Close() }() // closing twice does no harm
+	defer func() {
+		if c.counted != "" {
+			c.edge.door.leaveDevice(c.counted)
+		}
+	}()
 	if !c.handshake(hard) {
 		c.kill()
 		return
 	}
+	c.edge.door.known(c)
 	life, cancel := context.WithCancel(hard) // of the subscriptions
 	if device := c.sender.Load().Device(); device != "" {
 		c.bind(hard, device)
@@ -113,11 +125,13 @@ func (c *conn) read(hard, life context.Context) {
 	for c.ending.Load() == nil {
 		p, err := c.reader.Next()
 		if err != nil {
+			c.edge.metrics.fault(err)
 			c.end(endOfRead(err, c.reader.Unread() > 0))
 			break
 		}
 		c.source.moved = true
 		if err := c.take(hard, life, p); err != nil {
+			c.edge.metrics.fault(err)
 			c.end(endOfRead(err, false))
 			break
 		}
@@ -151,9 +165,26 @@ func (c *conn) submit(ctx context.Context) {
 	}
 	c.settleLocked() // what needs no record may be next
 	c.mu.Unlock()
-	c.batch.Submit(ctx, c.ticket)
+	if c.flow == 0 {
+		c.flow = c.edge.pipeline.Flow(c.sharer())
+	}
+	c.batch.Submit(ctx, c.flow, c.ticket)
 	c.batch.Release()
 	c.batch, c.pending = nil, c.pending[:0]
+}
+
+// sharer is whose share of the edge the connection takes: the device whose key it has, however many connections that opens; with a
+// token, or on an open listener, the device that it speaks for first.
+func (c *conn) sharer() string {
+	s := c.sender.Load()
+	switch {
+	case s.Device() != "":
+		return "key/" + s.Device()
+	case c.device != "":
+		return s.Credential() + "/device/" + c.device
+	default:
+		return s.Credential() + "/client/" + c.clientID
+	}
 }
 
 func (c *conn) lane(n int) *lane {

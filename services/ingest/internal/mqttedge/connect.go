@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"time"
 
 	"github.com/millrace/millrace/pkg/access"
@@ -29,7 +30,7 @@ func (c *conn) handshake(hard context.Context) bool {
 		m.Version = mqtt.Version311 // code 1 is what clients of MQTT 3.1 understand as well
 	}
 	if err != nil && (m == nil || m.Version == 0) {
-		c.edge.metrics.connects.WithLabelValues("no_connect").Inc()
+		c.edge.metrics.connects.WithLabelValues(noConnect(err)).Inc()
 		return false
 	}
 	present := false
@@ -37,6 +38,7 @@ func (c *conn) handshake(hard context.Context) bool {
 		present, err = c.accept(ctx, m)
 	}
 	if err != nil {
+		c.edge.metrics.fault(err)
 		c.refuseConnect(m, err)
 		return false
 	}
@@ -54,11 +56,39 @@ func (c *conn) handshake(hard context.Context) bool {
 	return true
 }
 
+var errNotConnect = errors.New("another packet is first, want CONNECT")
+
+// handshakeError is a TLS handshake that failed.
+type handshakeError struct{ err error }
+
+func (e *handshakeError) Error() string { return "TLS handshake: " + e.err.Error() }
+func (e *handshakeError) Unwrap() error { return e.err }
+
+// noConnect is the label of a connection that never said who it is.
+func noConnect(err error) string {
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() || errors.Is(err, context.DeadlineExceeded) {
+		return "no_connect_in_time"
+	}
+	if _, ok := errors.AsType[*handshakeError](err); ok {
+		return "tls_failed"
+	}
+	if fault, ok := errors.AsType[*mqtt.Error](err); ok {
+		if fault.Code == mqtt.ReasonPacketTooLarge {
+			return "connect_too_large"
+		}
+		return "no_mqtt"
+	}
+	if errors.Is(err, errNotConnect) {
+		return "no_mqtt"
+	}
+	return "closed_before_connect"
+}
+
 // readConnect returns the first packet. With an error, m says in which version to answer, where it says anything.
 func (c *conn) readConnect(ctx context.Context) (m *mqtt.Connect, err error) {
 	if secure, ok := c.socket.(*tls.Conn); ok {
 		if err := secure.HandshakeContext(ctx); err != nil {
-			return nil, fmt.Errorf("TLS handshake: %w", err)
+			return nil, &handshakeError{err}
 		}
 	}
 	c.reader.SetLimits(c.edge.cfg.ConnectBytesMax)
@@ -69,7 +99,7 @@ func (c *conn) readConnect(ctx context.Context) (m *mqtt.Connect, err error) {
 		return nil, fmt.Errorf("read CONNECT: %w", err)
 	}
 	if p.Type != mqtt.TypeConnect {
-		return nil, fmt.Errorf("%v is first, want CONNECT", p.Type)
+		return nil, fmt.Errorf("%v: %w", p.Type, errNotConnect)
 	}
 	return mqtt.ParseConnect(p.Body)
 }
@@ -106,6 +136,15 @@ func (c *conn) accept(ctx context.Context, m *mqtt.Connect) (present bool, err e
 	c.session = session
 	c.session.expiry = c.expiry(m)
 	c.session.outgoing.limit(m, c.edge.cfg.SubscriberInflight)
+	if device := sender.Device(); device != "" { // here, since the connection that held the session has gone by now
+		if !c.edge.door.enterDevice(device) {
+			c.edge.metrics.turnedAway.WithLabelValues(turnedDevice).Inc()
+			c.edge.publishWill(ctx, c.edge.sessions.detach(session, nil))
+			close(c.gone)
+			return false, refuse(mqtt.ReasonQuotaExceeded, "the device has too many connections")
+		}
+		c.counted = device
+	}
 	c.reader.SetLimits(c.edge.cfg.PacketBytesMax)
 	c.reader.SetVersion(c.version)
 	c.source.every = c.keepAlive(m) * 3 / 2

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,14 +26,19 @@ const (
 
 // Config sizes an Edge. All of it must be set.
 type Config struct {
-	PacketBytesMax     int // of one packet, announced to MQTT 5 clients
-	ConnectBytesMax    int
-	ConnectTimeout     time.Duration // from the connection to the end of CONNECT, TLS included
-	PacketTimeout      time.Duration // for the rest of a packet that has begun
-	WriteTimeout       time.Duration // of a client that does not read
-	KeepAliveMax       time.Duration // MQTT 5 clients that ask for more, or none, are told so
-	Drain              time.Duration // for connections, when the edge stops
-	ConnectionsMax     int
+	PacketBytesMax  int // of one packet, announced to MQTT 5 clients
+	ConnectBytesMax int
+	ConnectTimeout  time.Duration // from the connection to the end of CONNECT, TLS included
+	PacketTimeout   time.Duration // for the rest of a packet that has begun
+	WriteTimeout    time.Duration // of a client that does not read
+	KeepAliveMax    time.Duration // MQTT 5 clients that ask for more, or none, are told so
+	Drain           time.Duration // for connections, when the edge stops
+	ConnectionsMax  int
+
+	AddressConnectionsMax int // of one address; 0 is no limit
+	DeviceConnectionsMax  int // of one device's key; 0 is no limit
+	HandshakesMax         int // that have not finished their CONNECT; one more closes the oldest
+
 	InflightBytesMax   int // of one connection, not yet on disk; beyond it nothing more is read
 	ReadBufferBytes    int
 	SessionExpiryMax   time.Duration
@@ -77,9 +81,10 @@ type Edge struct {
 	sessions *sessions
 	unheard  unheard
 
+	door *door
+
 	mu    sync.Mutex
 	conns map[*conn]struct{}
-	open  atomic.Int64
 }
 
 // New returns an Edge.
@@ -87,9 +92,10 @@ func New(cfg Config, d Deps) (*Edge, error) {
 	e := &Edge{
 		cfg: cfg, pipeline: d.Pipeline, count: d.Counters, permit: d.Permit, keys: d.Keys, feed: d.Feed, log: d.Log, now: d.Now,
 		sessions: newSessions(d.Now, cfg.SessionsMax), unheard: unheard{d.Log}, conns: map[*conn]struct{}{},
+		door: newDoor(&cfg),
 	}
 	var err error
-	e.metrics, err = newMetrics(d.Metrics, func() float64 { return float64(e.open.Load()) })
+	e.metrics, err = newMetrics(d.Metrics, func() float64 { return float64(e.door.connectionsOpen()) })
 	return e, err
 }
 
@@ -143,27 +149,37 @@ func (e *Edge) accept(ctx, hard context.Context, ln net.Listener, serving *sync.
 			pause(ctx, acceptPause)
 			continue
 		}
-		if e.open.Load() >= int64(e.cfg.ConnectionsMax) {
-			e.metrics.turnedAway.Inc()
+		addr := addressOf(socket.RemoteAddr())
+		if why := e.door.enter(addr); why != "" {
+			e.metrics.turnedAway.WithLabelValues(why).Inc()
 			_ = socket.Close() // in MQTT nothing may be said before CONNECT
 			continue
 		}
-		e.open.Add(1)
 		serving.Go(func() {
-			defer e.open.Add(-1)
-			c := newConn(e, socket)
-			e.mu.Lock()
-			e.conns[c] = struct{}{}
-			e.mu.Unlock()
-			if ctx.Err() != nil {
-				c.end(endShutdown())
-			}
-			c.serve(hard)
-			e.mu.Lock()
-			defer e.mu.Unlock()
-			delete(e.conns, c)
+			defer e.door.leave(addr)
+			e.serve(ctx, hard, socket)
 		})
 	}
+}
+
+// serve runs one connection to its end.
+func (e *Edge) serve(ctx, hard context.Context, socket net.Conn) {
+	c := newConn(e, socket)
+	e.mu.Lock()
+	e.conns[c] = struct{}{}
+	e.mu.Unlock()
+	if ctx.Err() != nil {
+		c.end(endShutdown())
+	}
+	if oldest := e.door.wait(c); oldest != nil {
+		e.metrics.turnedAway.WithLabelValues(turnedHandshakes).Inc()
+		_ = oldest.socket.Close()
+	}
+	defer e.door.known(c)
+	c.serve(hard)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.conns, c)
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/millrace/millrace/pkg/mqtt"
 	"github.com/millrace/millrace/pkg/telemetry"
@@ -130,11 +131,19 @@ func (c *conn) publish(hard context.Context, r *route, answer *receipt) bool {
 	}
 	r.allowed = sender
 	c.bind(hard, r.device)
+	if told && c.refused > 0 { // who goes on all the same is refused unread
+		if wait, over := c.edge.pipeline.Over(r.device, c.now); over != pipeline.QuotaNone {
+			c.batch.Refuse(over, 1)
+			c.refuseOver(answer, wait)
+			return true
+		}
+	}
 	out := c.batch.Take(in, !told)
 	if out.Over {
-		answer.reason = mqtt.ReasonQuotaExceeded
+		c.refuseOver(answer, out.Wait)
 		return true
 	}
+	c.refused = 0
 	if out.Wait > c.pause && !told {
 		c.pause = out.Wait
 	}
@@ -143,6 +152,15 @@ func (c *conn) publish(hard context.Context, r *route, answer *receipt) bool {
 		answer.reason = reasonOf(&out)
 	}
 	return true
+}
+
+// refuseOver answers what is over a quota. Who does not heed that is paused.
+func (c *conn) refuseOver(answer *receipt, wait time.Duration) {
+	answer.reason = mqtt.ReasonQuotaExceeded
+	if c.refused++; c.refused >= refusedMax {
+		c.refused = 1 // of the next ones
+		c.pause = max(c.pause, wait)
+	}
 }
 
 // refuse answers without a record.

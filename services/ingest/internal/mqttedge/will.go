@@ -73,6 +73,6 @@ func (e *Edge) publishWill(ctx context.Context, w *will) {
 	}
 	b := e.pipeline.Batch(e.count)
 	b.Take(&in, true)
-	b.Submit(ctx, func(int) bus.Ticket { return &e.unheard })
+	b.Submit(ctx, e.pipeline.Flow("will/"+w.route.device), func(int) bus.Ticket { return &e.unheard })
 	b.Release()
 }

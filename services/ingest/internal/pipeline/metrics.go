@@ -16,6 +16,7 @@ type Metrics struct {
 	bytes    *prometheus.CounterVec // protocol
 	odd      *prometheus.CounterVec // what
 	failed   *prometheus.CounterVec // protocol
+	quota    *prometheus.CounterVec // protocol, quota, action
 	latency  *prometheus.HistogramVec
 }
 
@@ -42,13 +43,17 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 			Name: "millrace_ingest_failed_records_total",
 			Help: "Records that the log did not take, or whose outcome is unknown. Their senders got no acknowledgement; QoS 0 expects none, and is lost.",
 		}, []string{"protocol"}),
+		quota: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "millrace_ingest_over_quota_total",
+			Help: "Messages of devices over a quota: refused to their sender, or taken and the sender, which cannot be told, read more slowly.",
+		}, []string{"protocol", "quota", "action"}),
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "millrace_ingest_ack_seconds",
 			Help:    "From a message's arrival until the log has it on disk; of several that one append took, the one that waited longest.",
 			Buckets: prometheus.ExponentialBuckets(0.000_25, 2, 16),
 		}, []string{"protocol"}),
 	}
-	for _, c := range []prometheus.Collector{m.messages, m.rejected, m.bytes, m.odd, m.failed, m.latency} {
+	for _, c := range []prometheus.Collector{m.messages, m.rejected, m.bytes, m.odd, m.failed, m.quota, m.latency} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register the metrics of the pipeline: %w", err)
 		}
@@ -58,7 +63,7 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 
 // Of returns the counters of one protocol, "mqtt" or "http".
 func (m *Metrics) Of(protocol string) *Counters {
-	return &Counters{
+	c := &Counters{
 		accepted: m.messages.WithLabelValues(protocol, "accepted"),
 		refused:  m.messages.WithLabelValues(protocol, "rejected"),
 		limited:  m.messages.WithLabelValues(protocol, "over_rate"),
@@ -67,12 +72,20 @@ func (m *Metrics) Of(protocol string) *Counters {
 		Latency:  m.latency.WithLabelValues(protocol),
 		reasons:  m.rejected.MustCurryWith(prometheus.Labels{"protocol": protocol}),
 	}
+	for q := range quotas {
+		if q != QuotaNone {
+			c.over[q] = m.quota.WithLabelValues(protocol, q.String(), "refused")
+			c.paused[q] = m.quota.WithLabelValues(protocol, q.String(), "slowed")
+		}
+	}
+	return c
 }
 
 // Counters are those of one protocol. Safe for concurrent use.
 type Counters struct {
 	accepted, refused, limited, bytes, failed prometheus.Counter
 	reasons                                   *prometheus.CounterVec
+	over, paused                              [quotas]prometheus.Counter
 	// Latency takes the seconds from a message's arrival to its place on disk.
 	Latency prometheus.Observer
 }
@@ -82,6 +95,15 @@ func (c *Counters) Refuse(reason string, n int) {
 	c.refused.Add(float64(n))
 	c.reasons.WithLabelValues(reason).Add(float64(n))
 }
+
+// refuse counts messages of a device that is over a quota.
+func (c *Counters) refuse(q Quota, messages int) {
+	c.limited.Add(float64(messages))
+	c.over[q].Add(float64(messages))
+}
+
+// RefuseUnread counts a request that was refused unread, since its device is over a quota.
+func (c *Counters) RefuseUnread(q Quota) { c.refuse(q, 1) }
 
 // Fail counts n records that were submitted and are not known to be on disk.
 func (c *Counters) Fail(n int) { c.failed.Add(float64(n)) }

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"sync"
 	"time"
@@ -29,6 +30,9 @@ const (
 	growthTimes = 4
 )
 
+// pieceBytes is how much of a batch is submitted at once, about.
+const pieceBytes = 128 << 10
+
 // arenaKeep is the most memory that a batch keeps for the next one, in bytes.
 const arenaKeep = 1 << 20
 
@@ -40,9 +44,7 @@ type Config struct {
 	Tenant          string // "" is telemetry.DefaultTenant
 	Decoder         telemetry.Options
 	MessageBytesMax int // of one message as the log keeps it; larger is rejected, and its dead letter is cut there
-	RatePerSecond   int // messages of one device; 0 is no limit
-	RateBurst       int // messages beyond the rate that are taken at once
-	DevicesMax      int // whose rates are remembered at a time
+	Rates           Rates
 }
 
 // Pipeline is shared by the edges. Safe for concurrent use.
@@ -51,6 +53,7 @@ type Pipeline struct {
 	decoder  *telemetry.Decoder
 	writer   *bus.Writer
 	limit    *limiter
+	seed     maphash.Seed // of flows
 	ingested []bus.PartitionID
 	letters  []bus.PartitionID
 	batches  sync.Pool // of *Batch
@@ -64,7 +67,7 @@ func New(cfg Config, writer *bus.Writer, m *Metrics, log *slog.Logger, now func(
 	cfg.Decoder.OnCount = (&oddities{log: log, now: now, count: m.odd}).note
 	return &Pipeline{
 		cfg: cfg, decoder: telemetry.NewDecoder(cfg.Decoder), writer: writer,
-		limit:    newLimiter(cfg.RatePerSecond, cfg.RateBurst, cfg.DevicesMax),
+		limit: newLimiter(cfg.Rates), seed: maphash.MakeSeed(),
 		ingested: partitions(writer, bus.Ingested), letters: partitions(writer, bus.DeadLetters),
 	}
 }
@@ -96,6 +99,15 @@ func (p *Pipeline) Session(ctx context.Context, m *telemetry.Message, t bus.Tick
 	return p.writer.Submit(ctx, id, telemetry.AppendMessage(nil, m), bus.Origin{}, t)
 }
 
+// Over returns which quota a device is over, and for how long: who asks first spares itself the reading of what is refused.
+func (p *Pipeline) Over(device string, at telemetry.Time) (wait time.Duration, over Quota) {
+	return p.limit.over(device, int64(at))
+}
+
+// Flow returns what tells a sender's records from those of others in the Writer: its name is a credential, a device or whatever
+// else it is held to. It is never 0.
+func (p *Pipeline) Flow(name string) uint64 { return maphash.String(p.seed, name) | 1 }
+
 // Batch returns an empty batch for one protocol's inputs. The caller gives it back with Release.
 func (p *Pipeline) Batch(c *Counters) *Batch {
 	b, ok := p.batches.Get().(*Batch)
@@ -113,8 +125,9 @@ type Outcome struct {
 	Rejected []telemetry.Rejected // records; aliases the body; each is a dead letter
 	// Wait is how long the sender should pause: its device is over its rate. Over says that for this reason nothing of the
 	// input was gathered, not even what is malformed.
-	Wait time.Duration
-	Over bool
+	Wait  time.Duration
+	Over  bool
+	Quota Quota
 }
 
 // Gathered returns how many messages and dead letters were gathered for the input.
@@ -148,6 +161,12 @@ func (b *Batch) Inputs() uint32 { return b.inputs }
 // Bytes returns the size of what was gathered.
 func (b *Batch) Bytes() int { return b.size }
 
+// Refuse gives a number to an input of which nothing is gathered since its device is over a quota, and counts its messages.
+func (b *Batch) Refuse(q Quota, messages int) {
+	b.count.refuse(q, max(messages, 1))
+	b.inputs++
+}
+
 // Skip gives a number to an input of which nothing is gathered.
 func (b *Batch) Skip() { b.inputs++ }
 
@@ -159,10 +178,13 @@ func (b *Batch) Take(in *telemetry.Input, forced bool) Outcome {
 	msgs, rejected := p.decoder.Decode(b.msgs[:0], *in)
 	b.msgs = msgs
 	b.bytes += len(in.Body)
-	if out.Wait, out.Over = b.charge(in, len(rejected), forced); out.Over {
-		b.count.limited.Add(float64(max(len(msgs), 1)))
-		b.inputs++
+	out.Wait, out.Quota = b.charge(in, len(rejected), forced)
+	if out.Over = out.Quota != QuotaNone && !forced; out.Over {
+		b.Refuse(out.Quota, len(msgs))
 		return out
+	}
+	if out.Quota != QuotaNone {
+		b.count.paused[out.Quota].Inc()
 	}
 	out.Rejected = rejected
 	b.messages(in, msgs, &out)
@@ -206,7 +228,10 @@ func (b *Batch) Letter(in *telemetry.Input, reason string) (wait time.Duration) 
 	b.bytes += len(in.Body)
 	b.letter(in, in.Body, reason)
 	b.inputs++
-	wait, _ = b.p.limit.charge(senderOf(in), 1, int64(in.IngestTime), true)
+	wait, over := b.p.limit.charge(senderOf(in), 1, int64(len(in.Body)), int64(in.IngestTime), true)
+	if over != QuotaNone {
+		b.count.paused[over].Inc()
+	}
 	return wait
 }
 
@@ -218,27 +243,46 @@ func senderOf(in *telemetry.Input) string {
 	return "/" + in.Credential
 }
 
-// charge counts the messages of each device; what was rejected counts for the device of the topic.
-func (b *Batch) charge(in *telemetry.Input, rejected int, forced bool) (wait time.Duration, over bool) {
+// charge counts the messages of each device; what was rejected counts for the device of the topic, as do the bytes of all, or
+// for that of the first message where the topic names none.
+func (b *Batch) charge(in *telemetry.Input, rejected int, forced bool) (wait time.Duration, over Quota) {
 	limit := b.p.limit
 	if limit == nil {
-		return 0, false
+		return 0, QuotaNone
 	}
-	now := int64(in.IngestTime)
+	now, bytes := int64(in.IngestTime), int64(len(in.Body))
+	payer := senderOf(in)
+	if in.DeviceID == "" && len(b.msgs) > 0 {
+		payer = b.msgs[0].DeviceID
+	}
+	more := func(name string, messages, bytes int64) bool {
+		w, o := limit.charge(name, messages, bytes, now, forced)
+		if wait = max(wait, w); o != QuotaNone {
+			over = o
+		}
+		return o == QuotaNone || forced
+	}
 	for i := 0; i < len(b.msgs); {
 		n := i + 1
 		for n < len(b.msgs) && b.msgs[n].DeviceID == b.msgs[i].DeviceID {
 			n++
 		}
-		w, ok := limit.charge(b.msgs[i].DeviceID, n-i, now, forced)
-		if !ok {
-			return w, true
+		share := int64(0)
+		if b.msgs[i].DeviceID == payer {
+			share, bytes = bytes, 0
 		}
-		wait = max(wait, w)
+		if !more(b.msgs[i].DeviceID, int64(n-i), share) {
+			return wait, over
+		}
 		i = n
 	}
-	w, ok := limit.charge(senderOf(in), rejected, now, forced)
-	return max(wait, w), !ok
+	if rejected > 0 && !more(senderOf(in), int64(rejected), 0) {
+		return wait, over
+	}
+	if bytes > 0 {
+		more(payer, 0, bytes)
+	}
+	return wait, over
 }
 
 func (b *Batch) message(m *telemetry.Message) error {
@@ -285,14 +329,12 @@ func (b *Batch) Used() []int { return b.used }
 func (b *Batch) Owners(lane int) []uint32 { return b.lanes[lane].owners }
 
 // Submit gives everything to the Writer and empties the batch. Each record's outcome comes to its lane's ticket, also where
-// the Writer does not take it. It waits while the Writer is full, until ctx ends.
-func (b *Batch) Submit(ctx context.Context, ticket func(lane int) bus.Ticket) {
+// the Writer does not take it. It waits while the Writer has no more room for the flow, until ctx ends. A ticket has the same flow
+// always.
+func (b *Batch) Submit(ctx context.Context, flow uint64, ticket func(lane int) bus.Ticket) {
 	for _, lane := range b.used {
 		g := &b.lanes[lane]
-		t := ticket(lane)
-		if err := b.p.writer.SubmitBatch(ctx, b.p.partition(lane), g.recs, t); err != nil {
-			t.Done(len(g.recs), err)
-		}
+		b.submit(ctx, b.p.partition(lane), flow, g.recs, ticket(lane))
 		clear(g.recs)
 		g.recs, g.owners = g.recs[:0], g.owners[:0]
 	}
@@ -300,6 +342,22 @@ func (b *Batch) Submit(ctx context.Context, ticket func(lane int) bus.Ticket) {
 	b.count.bytes.Add(float64(b.bytes))
 	b.used, b.inputs, b.size, b.accepted, b.bytes = b.used[:0], 0, 0, 0, 0
 	b.arena = b.arena[:0]
+}
+
+// submit gives a lane's records to the Writer piece by piece, so that a large body waits for little room at a time.
+func (b *Batch) submit(ctx context.Context, id bus.PartitionID, flow uint64, recs []bus.Record, t bus.Ticket) {
+	for len(recs) > 0 {
+		n, size := 1, len(recs[0].Value)
+		for n < len(recs) && size < pieceBytes {
+			size += len(recs[n].Value)
+			n++
+		}
+		if err := b.p.writer.SubmitFlow(ctx, id, flow, recs[:n], t); err != nil {
+			t.Done(len(recs), err)
+			return
+		}
+		recs = recs[n:]
+	}
 }
 
 // Release gives back a batch that is empty since Submit.
