@@ -67,13 +67,17 @@ func (p *plant) run(ctx, life context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	connections, err := listen.NewMetrics(p.metrics)
+	if err != nil {
+		return err
+	}
 	ln, err := listen.Open(life, p.cfg.HTTP.Addr, p.cfg.HTTP.TLS, p.process.Now)
 	if err != nil {
 		return fmt.Errorf("http.addr: %w", err)
 	}
 	working, stopWorkers := context.WithCancel(life)
 	defer stopWorkers()
-	workers := &group{log: p.log, now: p.process.Now}
+	workers := &group{log: p.log, now: p.process.Now, ended: p.loops.Ended}
 	units := append(p.readers(), unit{"feed", p.feed.Run})
 	if f.live != nil {
 		units = append(units, unit{"live", f.live.Run})
@@ -95,7 +99,7 @@ func (p *plant) run(ctx, life context.Context, o Options) error {
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		doors <- listen.Server{Handler: p.handler(ln.Addr(), f), Drain: httpDrain, Streams: true, Log: p.log}.Serve(serving, ln)
+		doors <- listen.Server{Handler: p.handler(ln.Addr(), f), Drain: httpDrain, Streams: true, Log: p.log, Metrics: connections}.Serve(serving, ln)
 	}()
 	p.process.Health.Set("http", nil)
 	attending, stopAttending := context.WithCancel(ctx)

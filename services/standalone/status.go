@@ -134,6 +134,10 @@ func statusLine(perSecond float64, workers []worker.Status, alarms int64) string
 
 func lag(w worker.Status) string {
 	switch {
+	case w.Retrying != "" && w.Shares == 0:
+		return "DOWN"
+	case w.Retrying != "" && w.LagSeconds >= 1:
+		return fmt.Sprintf("RETRYING %.0fs", w.LagSeconds)
 	case w.Retrying != "":
 		return "RETRYING"
 	case w.Shares == 0:

@@ -22,6 +22,8 @@ func TestTheStatusLine(t *testing.T) {
 		{"much", 0, -1, "0 messages/s | lag windows 12.5s", worker.Status{Worker: "aggregator", Shares: 4, LagSeconds: 12.5}},
 		{"a standby", 0, -1, "0 messages/s | lag router standby", worker.Status{Worker: "router"}},
 		{"trouble", 0, -1, "0 messages/s | lag logs RETRYING", worker.Status{Worker: "log-consumer", Shares: 4, Retrying: "write: no"}},
+		{"long trouble", 0, -1, "0 messages/s | lag logs RETRYING 126s", worker.Status{Worker: "log-consumer", Shares: 4, Retrying: "write: no", LagSeconds: 125.6}},
+		{"one that ended", 0, -1, "0 messages/s | lag logs DOWN", worker.Status{Worker: "log-consumer", Retrying: "the worker has ended"}},
 		{"targets are not shown", 0, -1, "0 messages/s | lag", worker.Status{Worker: "notify-log", Shares: 4, LagSeconds: 9}},
 	} {
 		if got := statusLine(c.rate, []worker.Status{c.Status}, c.alarms); got != c.want {

@@ -1,7 +1,9 @@
 package standalone
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -22,8 +24,12 @@ type unit struct {
 type group struct {
 	log *slog.Logger
 	now func() time.Time
-	all sync.WaitGroup
+	// ended, if set, is told that a unit has ended and waits to be started again, and with a nil error that it is.
+	ended func(name string, err error)
+	all   sync.WaitGroup
 }
+
+var errNoReason = errors.New("it gave no reason")
 
 const (
 	pauseMax = 30 * time.Second
@@ -42,6 +48,7 @@ func (g *group) keep(ctx context.Context, u unit) {
 	pause := backoff.NewExponentialBackOff(backoff.WithMaxElapsedTime(0), backoff.WithMaxInterval(pauseMax))
 	for {
 		began := g.now()
+		g.say(u.name, nil)
 		err := safely(ctx, u)
 		if ctx.Err() != nil {
 			if err != nil {
@@ -52,6 +59,7 @@ func (g *group) keep(ctx context.Context, u unit) {
 		if g.now().Sub(began) >= steady {
 			pause.Reset()
 		}
+		g.say(u.name, cmp.Or(err, errNoReason))
 		wait := pause.NextBackOff()
 		g.log.Error("worker ended, starting it again", "worker", u.name, "error", err, "in", wait.Round(time.Millisecond))
 		select {
@@ -59,6 +67,12 @@ func (g *group) keep(ctx context.Context, u unit) {
 			return
 		case <-time.After(wait):
 		}
+	}
+}
+
+func (g *group) say(name string, err error) {
+	if g.ended != nil {
+		g.ended(name, err)
 	}
 }
 

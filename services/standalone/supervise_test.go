@@ -42,6 +42,14 @@ func TestAWorkerThatFailsIsStartedAgain(t *testing.T) {
 				said := &lines{}
 				g := &group{log: slog.New(slog.NewTextHandler(said, nil)), now: time.Now}
 				runs, other := 0, 0
+				down := map[string]error{}
+				g.ended = func(name string, err error) {
+					said.mu.Lock() // of the test's things
+					defer said.mu.Unlock()
+					if down[name] = err; err == nil {
+						delete(down, name)
+					}
+				}
 				g.start(ctx, []unit{
 					{"broken", func(ctx context.Context) error {
 						if runs++; runs <= 3 {
@@ -56,8 +64,15 @@ func TestAWorkerThatFailsIsStartedAgain(t *testing.T) {
 						return nil
 					}},
 				})
+				synctest.Wait()
+				if len(down) != 1 || down["broken"] == nil {
+					t.Errorf("down are %v, want the broken one until it runs again", down)
+				}
 				<-time.After(time.Minute) // of the bubble
 				synctest.Wait()
+				if len(down) != 0 {
+					t.Errorf("down are %v though all run", down)
+				}
 				if runs != 4 || other != 1 {
 					t.Errorf("%d and %d runs, want 4 and 1", runs, other)
 				}
