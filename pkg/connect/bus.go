@@ -106,6 +106,8 @@ type Deps struct {
 	Metrics prometheus.Registerer
 	Topics  []string // beyond bus.Topics: the endpoints of routes
 	Archive bool     // there is an archive on object storage, for which the log keeps what it has not read
+	// ReadOnly opens the log for looking on: nothing of it is created, changed or trimmed.
+	ReadOnly bool
 }
 
 // Publisher is a log that also carries messages which nobody keeps: NATS.
@@ -127,7 +129,7 @@ func (c BusConfig) NATS(d Deps) nats.Config {
 	return nats.Config{
 		Partitions: c.Partitions, Topics: d.Topics, Readers: Readers(d.Archive), Prefix: c.Prefix, Replicas: c.Replicas, Lease: c.Lease,
 		Retention: nats.Retention{Age: c.Retention.Age, BytesMax: int64(c.Retention.Bytes)},
-		Trim:      true, Synced: c.Synced, Log: d.Log, Now: d.Now, Metrics: d.Metrics,
+		Trim:      !d.ReadOnly, ReadOnly: d.ReadOnly, Synced: c.Synced || d.ReadOnly, Log: d.Log, Now: d.Now, Metrics: d.Metrics,
 	}
 }
 
@@ -168,9 +170,9 @@ func (c BusConfig) openKafka(ctx context.Context, d Deps) (bus.Log, error) {
 	}
 	return kafka.Open(ctx, kafka.Config{
 		URL: c.URL, SASL: c.SASL, User: c.User, Password: c.Password.Reveal(), TLS: t,
-		Prefix: c.Prefix, Partitions: c.Partitions, Topics: d.Topics, Readers: Readers(d.Archive), CreateTopics: c.Create, Replicas: c.Replicas,
+		Prefix: c.Prefix, Partitions: c.Partitions, Topics: d.Topics, Readers: Readers(d.Archive), CreateTopics: c.Create && !d.ReadOnly, Replicas: c.Replicas,
 		Retention: kafka.Retention{Age: c.Retention.Age, BytesMax: int64(c.Retention.Bytes)}, Lease: c.Lease,
-		Trim: true, Log: d.Log, Now: d.Now, Metrics: d.Metrics,
+		Trim: !d.ReadOnly, Log: d.Log, Now: d.Now, Metrics: d.Metrics,
 	})
 }
 

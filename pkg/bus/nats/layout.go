@@ -92,7 +92,7 @@ func (l *Log) layOutStream(ctx context.Context, p *partition) error {
 // never taken away: a process whose configuration asks for fewer must not undo what another one's asks for.
 func (l *Log) ensure(ctx context.Context, want jetstream.StreamConfig, check func(is jetstream.StreamConfig) error) error {
 	have, err := l.js.Stream(ctx, want.Name)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
+	if errors.Is(err, jetstream.ErrStreamNotFound) && !l.cfg.ReadOnly {
 		_, err = l.js.CreateStream(ctx, want)
 		return l.explainRoom(err)
 	}
@@ -104,6 +104,9 @@ func (l *Log) ensure(ctx context.Context, want jetstream.StreamConfig, check fun
 		return err
 	}
 	want.Replicas = max(want.Replicas, is.Replicas)
+	if l.cfg.ReadOnly {
+		return nil
+	}
 	if is.MaxBytes == want.MaxBytes && is.MaxMsgSize == want.MaxMsgSize && is.Replicas == want.Replicas && is.Duplicates == want.Duplicates &&
 		is.AllowDirect == want.AllowDirect {
 		return nil
