@@ -18,6 +18,7 @@ replace (
 )
 
 require (
+	golang.org/x/sys v0.49.0
 	github.com/cenkalti/backoff/v4 v4.3.0
 	github.com/millrace/millrace/pkg v0.0.0
 	github.com/millrace/millrace/services/aggregator v0.0.0
@@ -161,7 +162,6 @@ require (
 	golang.org/x/net v0.61.0 // indirect
 	golang.org/x/oauth2 v0.37.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect
-	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/telemetry v0.0.0-20260924152758-ed294f943157 // indirect
 	golang.org/x/text v0.43.0 // indirect
 	golang.org/x/time v0.16.0 // indirect
