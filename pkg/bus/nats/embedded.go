@@ -86,7 +86,7 @@ func (s *Server) options(cfg EmbeddedConfig) (*server.Options, error) {
 	}
 	opts := &server.Options{
 		ServerName: "millrace", JetStream: true, StoreDir: cfg.Dir,
-		SyncAlways:         true, // the default, every two minutes, loses acknowledged messages with the power
+		SyncAlways:         syncAlways,
 		JetStreamMaxStore:  cfg.BytesMax,
 		JetStreamMaxMemory: embeddedMemoryMax,
 		MaxPayload:         defaultServerPayloadMax,

@@ -1,0 +1,5 @@
+//go:build breach_no_sync
+
+package nats
+
+const syncAlways = false
