@@ -1,0 +1,446 @@
+package books
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/millrace/millrace/pkg/bus"
+	"github.com/millrace/millrace/pkg/store"
+	"github.com/millrace/millrace/pkg/telemetry"
+)
+
+// window returns the conditions that rows of a table are asked for by, whose column of time is column.
+func (r *run) window(column string) []store.Condition {
+	where := []store.Condition{
+		{Columns: []string{column}, Op: store.AtLeast, Value: r.from()}, {Columns: []string{column}, Op: store.Below, Value: r.to()},
+	}
+	if r.q.Device != "" {
+		where = append(where, store.Condition{Columns: []string{"device_id"}, Op: store.Equal, Value: r.q.Device})
+	}
+	return where
+}
+
+func rowOrder() []string { return []string{"event_time", "origin_partition", "origin_position"} }
+
+// countStores asks every store how many rows it has of each device.
+func (r *run) countStores(ctx context.Context) error {
+	for i, s := range r.Stores {
+		q := store.CountQuery{Table: s.Table, Partitions: true, Where: r.window("ingest_time"), Order: rowOrder()}
+		err := store.Count(ctx, s.Reader, q, func(c store.DeviceCount) error {
+			d, err := r.of(c.Tenant, c.DeviceID, c.Partition)
+			if err == nil {
+				d.stores[i].rows += c.Rows
+			}
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("count %s: %w", s.Table, err)
+		}
+	}
+	return nil
+}
+
+// countLetters asks how many dead letters of edges and routers there are. Those of the other workers are looked at where rows are
+// missing.
+func (r *run) countLetters(ctx context.Context) error {
+	if r.Letters == nil {
+		return nil
+	}
+	where := append(r.window("received_at"), store.Condition{Columns: []string{"worker"}, Op: store.In, Value: []string{WorkerEdge, WorkerRouter}})
+	q := store.CountQuery{Table: store.TableDeadLetters, Where: where, Order: []string{"received_at", store.RowID}}
+	err := store.Count(ctx, r.Letters, q, func(c store.DeviceCount) error {
+		n := bus.PartitionOf(c.Tenant, c.DeviceID, max(1, r.Log.Partitions(bus.Ingested)))
+		d, err := r.of(c.Tenant, c.DeviceID, int32(n)) //nolint:gosec // partitions are few
+		if err == nil {
+			d.lettersStored += uint64(max(c.Rows, 0)) //nolint:gosec // not negative
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("count %s: %w", store.TableDeadLetters, err)
+	}
+	return nil
+}
+
+func (r *run) sorted() []*device {
+	all := make([]*device, 0, len(r.devices))
+	for _, d := range r.devices {
+		all = append(all, d)
+	}
+	slices.SortFunc(all, func(a, b *device) int {
+		return cmp.Or(strings.Compare(a.tenant, b.tenant), strings.Compare(a.device, b.device), cmp.Compare(a.partition, b.partition))
+	})
+	return all
+}
+
+// compare looks closer at the devices of which a store has not as many rows as the books say.
+func (r *run) compare(ctx context.Context) error {
+	all := r.sorted()
+	for i := range r.Stores {
+		var differ []*device
+		for _, d := range all {
+			want, have := d.routed(r.Stores[i].Topics), d.stores[i].rows
+			if have != want && (have < want || have > want+signed(d.unread)) {
+				differ = append(differ, d)
+			}
+		}
+		if len(differ) == 0 {
+			continue
+		}
+		c := &comparison{run: r, at: i, Store: r.Stores[i], rest: differ}
+		if len(differ) > comparedMax {
+			c.rest = differ[:comparedMax]
+			if err := c.estimate(ctx, differ[comparedMax:]); err != nil {
+				return err
+			}
+		}
+		if err := c.exactly(ctx); err != nil {
+			return fmt.Errorf("compare %s with the log: %w", c.Table, err)
+		}
+	}
+	return nil
+}
+
+// comparison is that of one store with the topics that it keeps.
+type comparison struct {
+	*run
+	Store
+	at   int // of Stores
+	rest []*device
+
+	want  map[*device]map[bus.Origin]*item
+	above map[*device]int64 // messages that are beyond the store's progress
+	whole map[*device]bool  // the log still has everything of the time asked for
+	items int
+}
+
+// item is a message that the log has and the store should.
+type item struct {
+	topic string
+	at    bus.Position // in topic
+	above bool         // beyond the store's progress
+	found int
+}
+
+// itemsMax is how many messages are compared one by one at a time.
+const itemsMax = 1_000_000
+
+// estimate is for devices beyond those that are compared one by one: what the log has beyond the store's progress is on the way.
+func (c *comparison) estimate(ctx context.Context, devices []*device) error {
+	c.note("%s: %d more devices differ from the books than are compared one by one: what is missing of them is counted, not named", c.Table, len(devices))
+	if err := c.readTopics(ctx, devices, false); err != nil {
+		return err
+	}
+	for _, d := range devices {
+		h := &d.stores[c.at]
+		differ := d.routed(c.Topics) - h.rows
+		h.onTheWay = max(0, min(differ, c.above[d]))
+		c.settle(d, differ-h.onTheWay)
+	}
+	return nil
+}
+
+// exactly compares the rows of each device with the log, one by one.
+func (c *comparison) exactly(ctx context.Context) error {
+	if err := c.readTopics(ctx, c.rest, true); err != nil {
+		return err
+	}
+	for _, d := range c.rest {
+		if err := c.device(ctx, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readTopics reads what the log has for devices in the time asked for.
+func (c *comparison) readTopics(ctx context.Context, devices []*device, items bool) error {
+	c.want, c.above, c.whole = map[*device]map[bus.Origin]*item{}, map[*device]int64{}, map[*device]bool{}
+	byNumber := map[int32]map[key]*device{}
+	for _, d := range devices {
+		c.want[d], c.whole[d] = map[bus.Origin]*item{}, true
+		if byNumber[d.partition] == nil {
+			byNumber[d.partition] = map[key]*device{}
+		}
+		byNumber[d.partition][d.key] = d
+	}
+	for _, topic := range c.Topics {
+		for n, wanted := range byNumber {
+			id := bus.PartitionID{Topic: topic, Number: int(n) % max(1, c.Log.Partitions(topic))}
+			if n < 0 || int(n) >= c.Log.Partitions(topic) { // of a log with more partitions, or of none
+				continue
+			}
+			if err := c.readTopic(ctx, id, wanted, items); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (c *comparison) readTopic(ctx context.Context, id bus.PartitionID, wanted map[key]*device, items bool) error {
+	p, err := c.Log.Partition(ctx, id)
+	if err != nil {
+		return err
+	}
+	end, err := p.End(ctx)
+	if err != nil {
+		return fmt.Errorf("find the end of %s: %w", id, err)
+	}
+	progress, known, err := c.progress(ctx, id)
+	if err != nil {
+		return err
+	}
+	first, whole, any, err := oldest(ctx, p, end)
+	if err != nil {
+		return err
+	}
+	if !whole && (!any || first > c.from()) {
+		for _, d := range wanted {
+			c.whole[d] = false
+		}
+	}
+	start, ok, err := since(ctx, p, c.from()-telemetry.Time(skew), end)
+	if err != nil || !ok {
+		return err
+	}
+	var taken bus.Origins
+	return each(ctx, p, start, end, func(rec bus.Record) (bool, error) {
+		if !taken.Take(rec.Origin) {
+			return true, nil // a router that was restarted appended it again
+		}
+		tenant, name, at, err := telemetry.PeekAccepted(rec.Value)
+		if err != nil || !c.wants(name, Minute(at)) {
+			return true, nil //nolint:nilerr // what is no message is no row, and a dead letter
+		}
+		d := wanted[key{tenant, name, rec.Origin.Partition}]
+		if d == nil {
+			return true, nil
+		}
+		above := known && rec.Position.Compare(progress.Through) > 0
+		if above {
+			c.above[d]++
+		}
+		if !items {
+			return true, nil
+		}
+		if c.items++; c.items > itemsMax {
+			return false, fmt.Errorf("more than %d messages are to be compared: %w", itemsMax, ErrTooMuch)
+		}
+		c.want[d][rec.Origin] = &item{topic: id.Topic, at: rec.Position, above: above}
+		return true, nil
+	})
+}
+
+func (c *comparison) progress(ctx context.Context, id bus.PartitionID) (progress bus.Progress, ok bool, err error) {
+	if c.Progress == nil {
+		return progress, false, nil
+	}
+	progress, ok, err = c.Store.Progress(ctx, c.Worker, id)
+	if err != nil {
+		return progress, false, fmt.Errorf("how far %s has come with %s: %w", c.Worker, id, err)
+	}
+	return progress, true, nil // a store without any progress has all of it before it
+}
+
+// device compares one device.
+func (c *comparison) device(ctx context.Context, d *device) error {
+	h, want := &d.stores[c.at], c.want[d]
+	var highest bus.Position
+	for o := range want {
+		if o.Compare(highest) > 0 {
+			highest = o.Position
+		}
+	}
+	rows := int64(0)
+	where := []store.Condition{
+		{Columns: []string{"ingest_time"}, Op: store.AtLeast, Value: c.from()}, {Columns: []string{"ingest_time"}, Op: store.Below, Value: c.to()},
+		{Columns: []string{"tenant"}, Op: store.Equal, Value: d.tenant}, {Columns: []string{"device_id"}, Op: store.Equal, Value: d.device},
+		{Columns: []string{"origin_partition"}, Op: store.Equal, Value: int64(d.partition)},
+	}
+	selection := store.Selection{Table: c.Table, Columns: []string{"origin_partition", "origin_position", "channel_key"}, Where: where, Order: rowOrder()}
+	if c.Table == store.TableLogs {
+		selection.Columns[2] = "message_id" // logs have no channel
+	}
+	err := store.SelectAll(ctx, c.Reader, selection, func(row []any) error {
+		rows++
+		packed, ok := store.Whole(row[1])
+		if !ok {
+			return fmt.Errorf("origin_position is %T, want a number", row[1])
+		}
+		o := bus.Origin{Partition: d.partition, Position: store.UnpackPosition(packed)}
+		if one := want[o]; one != nil {
+			one.found++
+		} else if c.whole[d] && o.Compare(highest) < 0 {
+			h.unexpected++
+			c.breach(&Breach{What: Unexpected, Table: c.Table, Tenant: d.tenant, DeviceID: d.device, Partition: d.partition, Position: o.String(), Count: 1})
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	h.rows = rows // as of now
+	letters, err := c.letters(ctx, d)
+	if err != nil {
+		return err
+	}
+	return c.judge(ctx, d, letters)
+}
+
+// judge says of each message of the log that is not one row what became of it.
+func (c *comparison) judge(ctx context.Context, d *device, letters map[string]int) error {
+	h, want := &d.stores[c.at], c.want[d]
+	origins := make([]bus.Origin, 0, len(want))
+	for o := range want {
+		origins = append(origins, o)
+	}
+	slices.SortFunc(origins, func(a, b bus.Origin) int { return a.Compare(b.Position) })
+	for _, o := range origins {
+		one := want[o]
+		b := Breach{Table: c.Table, Tenant: d.tenant, DeviceID: d.device, Partition: d.partition, Position: o.String(), Count: 1}
+		switch {
+		case one.found == 1:
+			continue
+		case one.found > 1:
+			b.What, b.Count = Doubled, int64(one.found-1)
+			h.doubled += b.Count
+		case letters[bus.Ingested+" "+o.Position.String()] > 0 || letters[one.topic+" "+one.at.String()] > 0:
+			h.letters++
+			continue
+		case one.above:
+			h.onTheWay++
+			continue
+		default:
+			b.What = Missing
+			h.missing++
+		}
+		if len(c.breaches) < namedMax {
+			if err := c.name(ctx, &b, one); err != nil {
+				return err
+			}
+		}
+		c.breach(&b)
+	}
+	if c.whole[d] {
+		// What the router said it sent to the topics and they do not have, was lost by the log.
+		if gone := d.routed(c.Topics) - int64(len(want)) - int64(letters[unpublished]); gone > 0 {
+			h.missing += gone
+			c.breach(&Breach{
+				What: Lost, Table: c.Table, Tenant: d.tenant, DeviceID: d.device, Partition: d.partition, Count: gone,
+				Detail: "the log has lost what the router sent to " + strings.Join(c.Topics, " and "),
+			})
+		}
+		return nil
+	}
+	explained := h.onTheWay + h.missing + h.letters - h.doubled
+	if h.letters == 0 { // those of what the log no longer has
+		h.letters = int64(letters[ofWorker])
+		explained += h.letters
+	}
+	c.settle(d, d.routed(c.Topics)-h.rows-explained)
+	return nil
+}
+
+// settle notes a difference that nothing explains and that cannot be named.
+func (c *comparison) settle(d *device, differ int64) {
+	h := &d.stores[c.at]
+	b := Breach{
+		Table: c.Table, Tenant: d.tenant, DeviceID: d.device, Partition: d.partition,
+		Detail: "by the counts alone: the log no longer has all of that time",
+	}
+	switch {
+	case differ > 0:
+		h.missing += differ
+		b.What, b.Count = Missing, differ
+	case differ < 0 && c.complete && !c.open && -differ > signed(d.unread):
+		h.doubled -= differ
+		b.What, b.Count = Doubled, -differ
+	default:
+		return
+	}
+	c.breach(&b)
+}
+
+// name completes a breach with what the message says.
+func (c *comparison) name(ctx context.Context, b *Breach, one *item) error {
+	b.Topic, b.TopicPosition = one.topic, one.at.String()
+	p, err := c.Log.Partition(ctx, bus.PartitionID{Topic: one.topic, Number: int(b.Partition) % max(1, c.Log.Partitions(one.topic))})
+	if err != nil {
+		return err
+	}
+	return each(ctx, p, bus.Start{Position: before(one.at)}, one.at, func(rec bus.Record) (bool, error) {
+		if rec.Position != one.at {
+			return true, nil
+		}
+		head, err := telemetry.PeekMessage(rec.Value)
+		if err == nil {
+			b.ChannelKey, b.MessageID = clone(head.ChannelKey), clone(head.MessageID)
+			b.EventTime, b.IngestTime = moment(head.EventTime), moment(head.IngestTime)
+		}
+		return false, nil
+	})
+}
+
+// before returns a position that nothing lies between it and at.
+func before(at bus.Position) bus.Position {
+	switch {
+	case at.Index > 0:
+		return bus.Position{Seq: at.Seq, Index: at.Index - 1}
+	case at.Seq > 1:
+		return bus.Position{Seq: at.Seq - 1, Index: math.MaxUint32}
+	default:
+		return bus.Position{}
+	}
+}
+
+// Keys of what letters returns, beside topic and position.
+const (
+	ofWorker    = "of the worker"
+	unpublished = "never published"
+)
+
+// letters returns the dead letters of a device by topic and position.
+func (c *comparison) letters(ctx context.Context, d *device) (map[string]int, error) {
+	if c.Letters == nil {
+		return nil, nil
+	}
+	found := map[string]int{}
+	where := []store.Condition{
+		{Columns: []string{"received_at"}, Op: store.AtLeast, Value: c.from()},
+		{Columns: []string{"tenant"}, Op: store.Equal, Value: d.tenant}, {Columns: []string{"device_id"}, Op: store.Equal, Value: d.device},
+		{Columns: []string{"worker"}, Op: store.In, Value: []string{c.Worker, WorkerRouter}},
+	}
+	err := store.SelectAll(ctx, c.Auditor.Letters, store.Selection{
+		Table: store.TableDeadLetters, Columns: []string{"worker", "topic", "position", "reason"}, Where: where, Order: []string{"received_at", store.RowID},
+	}, func(row []any) error {
+		var texts [4]string
+		for i := range texts {
+			texts[i], _ = row[i].(string)
+		}
+		switch {
+		case texts[0] == c.Worker:
+			found[texts[1]+" "+texts[2]]++
+			found[ofWorker]++
+		case strings.HasPrefix(texts[3], "publish to "):
+			found[unpublished]++
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("dead letters of %s: %w", d.device, err)
+	}
+	return found, nil
+}
+
+func (r *run) breach(b *Breach) {
+	if len(r.breaches) >= namedMax {
+		r.unnamed++
+		return
+	}
+	r.breaches = append(r.breaches, *b)
+}
