@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -367,4 +368,33 @@ func (l *Log) lift(ctx context.Context, p *partition, t tail, end uint64) (uint6
 		}
 	}
 	return at, nil
+}
+
+// Committed returns what every group has committed.
+func (l *Log) Committed(ctx context.Context) ([]Witness, error) {
+	all, err := l.committedByAll(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read what groups have committed: %w", err)
+	}
+	return all, nil
+}
+
+// Begins returns the sequence and the time of the oldest message that a partition still has; in an empty one the sequence that comes next,
+// and the zero time.
+func (l *Log) Begins(ctx context.Context, id bus.PartitionID) (first uint64, at time.Time, err error) {
+	p, err := l.partition(id)
+	if err != nil {
+		return 0, time.Time{}, fmt.Errorf("find the beginning of %v: %w", id, err)
+	}
+	bounded, cause, cancel := l.bounded(ctx, requestTimeout)
+	defer cancel()
+	stream, err := l.js.Stream(bounded, p.stream)
+	if err != nil {
+		return 0, time.Time{}, fmt.Errorf("find the beginning of %v: %w", id, errors.Join(cause(), err))
+	}
+	state := stream.CachedInfo().State
+	if state.Msgs == 0 {
+		return state.LastSeq + 1, time.Time{}, nil
+	}
+	return state.FirstSeq, state.FirstTime, nil
 }

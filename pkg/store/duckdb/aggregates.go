@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"fmt"
+	"slices"
 
 	duckdb "github.com/duckdb/duckdb-go/v2"
 
@@ -46,7 +47,8 @@ func keyOf(a *telemetry.Aggregate) store.WindowKey {
 	return store.WindowKey{Tenant: a.Tenant, DeviceID: a.DeviceID, ChannelKey: a.ChannelKey, WindowStart: a.WindowStart, WindowLength: a.WindowLength}
 }
 
-// Write implements store.Writer. Of several rows with one key the last counts.
+// Write implements store.Writer. Of several rows with one key the last counts. A first revision never replaces a row that counts more: a
+// worker that lost its state makes windows again from a log that may begin in the middle of them.
 func (s *aggregateStore) Write(ctx context.Context, commit store.Commit, rows []store.AggregateRow) error {
 	var written []int
 	fill := func(tx *tx) error {
@@ -55,6 +57,10 @@ func (s *aggregateStore) Write(ctx context.Context, commit store.Commit, rows []
 		}
 		var old []store.WindowKey
 		written, old = s.sort(rows)
+		var err error
+		if written, old, err = withoutPoorer(tx, rows, written, old); err != nil {
+			return err
+		}
 		if err := s.remove(tx, old); err != nil {
 			return err
 		}
@@ -87,6 +93,40 @@ func (s *aggregateStore) sort(rows []store.AggregateRow) (written []int, old []s
 		}
 	}
 	return written, old
+}
+
+// withoutPoorer leaves out first revisions of windows of which the table has more.
+func withoutPoorer(tx *tx, rows []store.AggregateRow, written []int, old []store.WindowKey) ([]int, []store.WindowKey, error) {
+	first := make(map[store.WindowKey]uint64)
+	for _, i := range written {
+		if rows[i].Revision <= 1 {
+			first[keyOf(&rows[i].Aggregate)] = rows[i].Count
+		}
+	}
+	var keys []store.WindowKey
+	for _, k := range old {
+		if _, ok := first[k]; ok {
+			keys = append(keys, k)
+		}
+	}
+	if len(keys) == 0 {
+		return written, old, nil
+	}
+	found := make([]store.AggregateRow, len(keys))
+	if err := readWindows(tx, keys, found); err != nil {
+		return nil, nil, fmt.Errorf("look for richer windows: %w", err)
+	}
+	poorer := make(map[store.WindowKey]bool)
+	for i, k := range keys {
+		if found[i].Count > first[k] {
+			poorer[k] = true
+		}
+	}
+	if len(poorer) == 0 {
+		return written, old, nil
+	}
+	written = slices.DeleteFunc(written, func(i int) bool { return poorer[keyOf(&rows[i].Aggregate)] })
+	return written, slices.DeleteFunc(old, func(k store.WindowKey) bool { return poorer[k] }), nil
 }
 
 func (s *aggregateStore) remember(rows []store.AggregateRow, written []int) {

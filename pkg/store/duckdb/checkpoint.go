@@ -62,16 +62,37 @@ func (l *lane) Checkpoint(ctx context.Context, worker, task string) (state []byt
 	if !ok {
 		return nil, false, nil
 	}
+	if state, err = l.readCheckpoint(s); err != nil {
+		return nil, false, fmt.Errorf("checkpoint of %s %s: %w", worker, task, err)
+	}
+	return state, true, nil
+}
+
+func (l *lane) readCheckpoint(s savedCheckpoint) (state []byte, err error) {
 	state = slices.Clone(s.state)
 	if s.file != "" {
 		if state, err = os.ReadFile(filepath.Join(checkpointDir(l.db.cfg.Path), s.file)); err != nil {
-			return nil, false, fmt.Errorf("checkpoint of %s %s: %w", worker, task, err)
+			return nil, err
 		}
 	}
 	if got := crc32.ChecksumIEEE(state); got != s.crc {
-		return nil, false, fmt.Errorf("checkpoint of %s %s: %s: checksum %08x, want %08x: damaged", worker, task, s.file, got, s.crc)
+		return nil, fmt.Errorf("%s: checksum %08x, want %08x: damaged", s.file, got, s.crc)
 	}
-	return state, true, nil
+	return state, nil
+}
+
+// damagedCheckpoints returns the file names of the checkpoints that are not what was written.
+func (l *lane) damagedCheckpoints() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var bad []string
+	for _, s := range l.saved {
+		if _, err := l.readCheckpoint(s); err != nil {
+			bad = append(bad, s.file)
+		}
+	}
+	slices.Sort(bad)
+	return bad
 }
 
 // saveCheckpoint writes commit's checkpoint, and returns it, or nil where there is none.
