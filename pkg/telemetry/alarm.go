@@ -62,6 +62,8 @@ type LetterContext struct {
 	PublishedTo string `json:"published_to,omitempty"`
 	// Cut says that the payload is only the beginning of what it was.
 	Cut bool `json:"cut,omitempty"`
+	// Escaped says that the column payload holds the escaped form of the payload: see store.PayloadText. The store's writer sets it.
+	Escaped bool `json:"escaped,omitempty"`
 }
 
 // Redelivery is a record that is given once more to one worker: see bus.Redelivered.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/millrace/millrace/pkg/bus"
@@ -15,6 +16,7 @@ import (
 const (
 	letterPayloadMax = 512 << 10
 	letterReasonMax  = 4 << 10
+	cutMark          = " (cut to "
 )
 
 // refuse makes a dead letter of a record that the task refused. topic is what the task was told; the place is where the record lies.
@@ -149,7 +151,8 @@ func (s *share[Row]) appendLetters(ctx context.Context) error {
 				continue
 			}
 			d.Payload, d.Context = d.Payload[:len(d.Payload)/2], cutContext("") // the rest takes room too
-			d.Reason = cut(fmt.Sprintf("%s (cut to %d bytes)", d.Reason, len(d.Payload)), letterReasonMax)
+			reason, _, _ := strings.Cut(d.Reason, cutMark) // of the time before
+			d.Reason = fmt.Sprintf("%s%s%d bytes)", cut(reason, letterReasonMax), cutMark, len(d.Payload))
 			letters = append(letters, bus.Record{Value: telemetry.AppendDeadLetter(nil, &d)})
 		}
 	}

@@ -123,7 +123,7 @@ func TestEveryRouteAsksForItsScope(t *testing.T) {
 	keys := &revocable{c: &access.Credential{ID: "id"}}
 	f := start(t, func(c *live.Config, d *live.Deps) { d.Auth, c.Query.AckWait = keys, 0 })
 	open := []string{"GET /v1/openapi.yaml", "GET /v1/asyncapi.yaml"}
-	needs := map[string]access.Scope{"POST /v1/alarms/{id}/ack": access.ScopeAdmin}
+	needs := map[string]access.Scope{"POST /v1/alarms/{id}/ack": access.ScopeAdmin, "POST /v1/dead-letters/{id}/replay": access.ScopeAdmin}
 	for _, route := range live.Routes() {
 		method, path, _ := strings.Cut(route, " ")
 		path = strings.ReplaceAll(path, "{id}", "x")

@@ -17,6 +17,7 @@ import (
 	"github.com/millrace/millrace/pkg/feed"
 	"github.com/millrace/millrace/pkg/store"
 	"github.com/millrace/millrace/pkg/store/answer"
+	"github.com/millrace/millrace/pkg/telemetry"
 	"github.com/millrace/millrace/pkg/worker"
 )
 
@@ -44,7 +45,7 @@ type Group interface {
 
 // Deps is what live needs. The caller closes it after Run has returned.
 type Deps struct {
-	Bus      bus.Appender                            // takes acknowledgements, onto bus.AlarmCommands
+	Bus      bus.Appender                            // takes acknowledgements, onto bus.AlarmCommands, and what is put back of dead letters
 	Feed     *feed.Hub                               // the caller runs it
 	Tables   func(table string) store.Reader         // who keeps a table of package store, nil for one that nobody does: that answers 501 and says why
 	SQL      SQL                                     // answers POST /v1/sql; nil: 501
@@ -54,6 +55,7 @@ type Deps struct {
 	Auth     Authorizer                              // nil asks nobody for a token
 	Health   Readiness                               // may be nil
 	Status   func() Status                           // what else is alive in the process; may be nil
+	Decoder  *telemetry.Decoder                      // as the edge has it, for bodies that are put back; nil: one with the defaults
 	Mounted  bool                                    // Handler is served by the caller: Run opens no listener
 	Listener net.Listener                            // to serve on in place of opening http.addr; Run closes it
 	Metrics  prometheus.Registerer                   // nil registers nothing
@@ -76,6 +78,7 @@ type Live struct {
 	deps    Deps
 	metrics *metrics
 	rates   rates
+	decoder *telemetry.Decoder
 	handler http.Handler
 }
 
@@ -91,7 +94,10 @@ func New(cfg Config, d Deps) (*Live, error) {
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
-	l := &Live{cfg: cfg, deps: d, metrics: m}
+	l := &Live{cfg: cfg, deps: d, metrics: m, decoder: d.Decoder}
+	if l.decoder == nil {
+		l.decoder = telemetry.NewDecoder(telemetry.Options{})
+	}
 	if l.handler, err = l.newHandler(); err != nil {
 		return nil, err
 	}

@@ -193,33 +193,3 @@ func (l *Live) logs(w http.ResponseWriter, r *http.Request) error {
 		descending: true,
 	}, c)
 }
-
-// deadLetters answers GET /v1/dead-letters.
-func (l *Live) deadLetters(w http.ResponseWriter, r *http.Request) error {
-	p, c := l.query(r), &where{}
-	c.equal("tenant", p.text("tenant"))
-	c.equal("device_id", p.text("device"))
-	c.equal("worker", p.text("worker"))
-	c.equal("topic", p.text("topic"))
-	if q := p.text("q"); q != "" {
-		c.add(store.Contains, q, "reason", "payload")
-	}
-	c.between("received_at", p)
-	return l.list(w, r, p, &listing{
-		name: "dead_letters", table: store.TableDeadLetters,
-		columns: []column{
-			{"topic", plain},
-			{"worker", plain},
-			{"reason", plain},
-			{"payload", plain},
-			{"received_at", moment},
-			{"tenant", plain},
-			{"device_id", plain},
-			{"credential", plain},
-			{"partition", whole},
-			{"position", plain},
-		},
-		order:      []column{{"received_at", moment}, {store.RowID, identity}}, // letters of the edge have no position of their own
-		descending: true,
-	}, c)
-}

@@ -35,6 +35,8 @@ func (l *Live) routes() []route {
 		{method: "POST", path: "/v1/alarms/{id}/ack", scope: access.ScopeAdmin, answer: l.acknowledge},
 		{method: "GET", path: "/v1/logs", scope: access.ScopeRead, answer: l.logs},
 		{method: "GET", path: "/v1/dead-letters", scope: access.ScopeRead, answer: l.deadLetters},
+		{method: "GET", path: "/v1/dead-letters/{id}", scope: access.ScopeRead, answer: l.deadLetter},
+		{method: "POST", path: "/v1/dead-letters/{id}/replay", scope: access.ScopeAdmin, answer: l.replayLetter},
 		{method: "POST", path: "/v1/sql", scope: access.ScopeRead, answer: l.sql},
 		{method: "GET", path: "/v1/status", scope: access.ScopeRead, answer: l.status},
 		{method: "GET", path: "/v1/openapi.yaml", answer: contract("openapi.yaml")},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -44,6 +45,7 @@ func (t *letters) Add(out *worker.Output[store.DeadLetterRow], _ string, r bus.R
 		return t.replay(out, &d, r)
 	}
 	if t.take(&d) {
+		markEscaped(&d)
 		out.Rows = append(out.Rows, store.DeadLetterRow{DeadLetter: d, At: bus.Origin{Partition: t.share, Position: r.Position}})
 	}
 	return nil
@@ -72,8 +74,22 @@ func (t *letters) replay(out *worker.Output[store.DeadLetterRow], d *telemetry.D
 			Origin: bus.RedeliveredOrigin(int(t.share), r.Position), Value: telemetry.AppendRedelivery(nil, &again),
 		}})
 	}
+	markEscaped(d)
 	out.Rows = append(out.Rows, store.DeadLetterRow{DeadLetter: *d, At: at})
 	return nil
+}
+
+// markEscaped says in the context that the column payload will hold an escaped form, which nobody could tell from a text that looks like it.
+func markEscaped(d *telemetry.DeadLetter) {
+	const escaped = `"escaped":true}`
+	if _, yes := store.PayloadText(d.Payload); !yes || strings.HasSuffix(d.Context, escaped) {
+		return
+	}
+	if len(d.Context) <= len("{}") {
+		d.Context = "{" + escaped
+		return
+	}
+	d.Context = d.Context[:len(d.Context)-1] + "," + escaped
 }
 
 // Tick implements worker.Task.

@@ -142,6 +142,43 @@ func TestAWorkerStartsWhereTheDeadLettersWereTrimmedAway(t *testing.T) {
 	})
 }
 
+func TestALetterThatIsPutBackTwiceIsGivenToItsWorkerOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &tester{t: t, log: mem.New(mem.Config{Now: time.Now})}
+		note := func(of string, deliver bool, repaired string) bus.Record {
+			d := telemetry.DeadLetter{
+				Topic: bus.Telemetry, Worker: "history-writer", Reason: "a", Position: "1.0", Payload: []byte("bad"), Context: `{"origin":"0.7.0"}`,
+				ReplayOf: of, ReplayedBy: "ada", ReplayedAt: 9, Deliver: deliver, Repaired: []byte(repaired),
+			}
+			return bus.Record{Value: telemetry.AppendDeadLetter(nil, &d)}
+		}
+		w.append(bus.DeadLetters, letter("1.0", "a"), letter("2.0", "b"), letter("3.0", "c"), note("0.1.0", true, ""), note("0.1.0", true, "late"))
+		w.work()
+		w.append(bus.DeadLetters, note("0.2.0", true, "mended"), note("0.1.0", true, "later"), note("0.3.0", false, ""))
+		w.work() // a fresh process, which reads back
+		var got []telemetry.Redelivery
+		for _, r := range w.log.Records(bus.PartitionID{Topic: bus.Redelivered}) {
+			var d telemetry.Redelivery
+			if err := telemetry.ParseRedelivery(r.Value, &d); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, d)
+		}
+		if len(got) != 2 || string(got[0].Value) != "bad" || got[0].Worker != "history-writer" || got[0].Origin != "0.7.0" || string(got[1].Value) != "mended" {
+			t.Fatalf("redelivered %+v", got)
+		}
+		marked := map[string]int{}
+		for _, d := range w.letters.rows {
+			if d.ReplayOf != "" {
+				marked[d.At.ID()]++
+			}
+		}
+		if len(w.letters.rows) != 6 || marked["0.1.0"] != 1 || marked["0.2.0"] != 1 || marked["0.3.0"] != 1 {
+			t.Fatalf("%d rows, put back %v", len(w.letters.rows), marked)
+		}
+	})
+}
+
 func TestAFaultyConfigurationIsNamedByItsKey(t *testing.T) {
 	cfg := logconsumer.Config{CommitEvery: -1}
 	if err := cfg.Validate(); err == nil || err.Error() != "commit_every: -1ns, want 0s to 1m" {

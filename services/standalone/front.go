@@ -58,6 +58,9 @@ func (p *plant) newFront(ctx context.Context) (*front, error) {
 			Bus: p.bus, Feed: p.feed, Publish: connect.Publish(p.bus), Health: p.process.Health, Mounted: true,
 			Metrics: p.metrics, Log: p.log, Now: p.process.Now,
 		}
+		if deps.Decoder, err = p.cfg.Ingest.Decoder(); err != nil {
+			return nil, fmt.Errorf("ingest: %w", err)
+		}
 		started := p.process.Now()
 		deps.Status = func() live.Status { return p.status(f, started) }
 		deps.Tables = p.reader
@@ -128,6 +131,9 @@ func (p *plant) status(f *front, started time.Time) live.Status {
 		for _, d := range h.Damaged {
 			s.Warnings = append(s.Warnings, fmt.Sprintf("a damaged file of the archive was set aside: %v", d))
 		}
+	}
+	for _, e := range p.book.Entries() {
+		s.Warnings = append(s.Warnings, "found damaged: "+e.String())
 	}
 	for _, w := range s.Workers {
 		if w.Retrying != "" {

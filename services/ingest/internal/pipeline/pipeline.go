@@ -304,7 +304,7 @@ func (b *Batch) letter(in *telemetry.Input, payload []byte, reason string) {
 	at := len(b.arena)
 	b.arena = telemetry.AppendDeadLetter(b.arena, &telemetry.DeadLetter{
 		Topic: in.Source, Worker: Worker, Reason: reason, Payload: payload, ReceivedAt: in.IngestTime,
-		Tenant: in.Tenant, DeviceID: in.DeviceID, Credential: in.Credential,
+		Tenant: in.Tenant, DeviceID: in.DeviceID, Credential: in.Credential, Context: contextOf(in),
 	})
 	n := len(b.p.ingested)
 	b.gather(n+bus.PartitionOf(in.Tenant, in.DeviceID, len(b.p.letters)), at)
