@@ -43,7 +43,7 @@ var ErrUsage = errors.New("usage")
 
 func commands() []command {
 	return []command{
-		runCommand(), checkCommand(), sqlCommand(), sendCommand(), tailCommand(), tokenCommand(), migrateCommand(), moveCommand(), versionCommand(),
+		runCommand(), checkCommand(), sqlCommand(), sendCommand(), tailCommand(), tokenCommand(), migrateCommand(), moveCommand(), replayCommand(), versionCommand(),
 	}
 }
 

@@ -2,26 +2,40 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/csv"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/millrace/millrace/pkg/service"
+	"github.com/millrace/millrace/pkg/store/answer"
+	"github.com/millrace/millrace/pkg/store/duckdb"
+	"github.com/millrace/millrace/services/standalone"
 )
 
 func sqlCommand() command {
 	return command{
-		name: "sql", args: `"SELECT …"`, summary: "query a running instance",
+		name: "sql", args: `"SELECT …"`, summary: "query a running instance, or what lies in a directory",
 		example: "millrace sql \"SELECT device_id, channel_key, channel_value, event_time FROM device_state ORDER BY 1, 2\"\n" +
 			"echo \"SELECT count(*) FROM device_messages\" | millrace sql --format csv",
 		setup: func(flags *flag.FlagSet, env *Env) func(context.Context, []string) error {
 			connect := clientFlags(flags, env)
 			format := flags.String("format", "table", "`form` of the answer: table, csv or json")
+			data := flags.String("data", "", "`directory` to query in place of a running instance: a data directory that nobody runs, or what millrace replay has made")
 			return func(ctx context.Context, args []string) error {
 				c, err := connect()
+				if err != nil {
+					return err
+				}
+				accept, err := formOf(*format)
 				if err != nil {
 					return err
 				}
@@ -36,17 +50,63 @@ func sqlCommand() command {
 				if strings.TrimSpace(query) == "" {
 					return errors.New("no query: give it as an argument or on standard input")
 				}
-				return runSQL(ctx, c, env, query, *format)
+				if *data != "" {
+					return stillSQL(ctx, env, *data, query, *format, accept)
+				}
+				return runSQL(ctx, c, env, query, *format, accept)
 			}
 		},
 	}
 }
 
-func runSQL(ctx context.Context, c *client, env *Env, query, format string) error {
-	accept := map[string]string{"table": "text/csv", "csv": "text/csv", "json": "application/json"}[format]
+// formOf returns the media type of an answer that is shown in a form.
+func formOf(format string) (accept string, err error) {
+	accept = map[string]string{"table": "text/csv", "csv": "text/csv", "json": "application/json"}[format]
 	if accept == "" {
-		return fmt.Errorf("--format %q: want table, csv or json", format)
+		return "", fmt.Errorf("--format %q: want table, csv or json", format)
 	}
+	return accept, nil
+}
+
+// stillSQL queries the embedded stores of a directory within this process.
+func stillSQL(ctx context.Context, env *Env, data, query, format, accept string) (err error) {
+	if _, err := os.Stat(filepath.Join(data, "millrace.duckdb")); err != nil {
+		return fmt.Errorf("--data %s: no embedded stores are there: %w", data, err)
+	}
+	p, err := service.New("millrace", service.Options{Env: env.Environ, Stderr: env.Stderr, LogLevel: slog.LevelWarn})
+	if err != nil {
+		return err
+	}
+	cfg := standalone.DefaultConfig()
+	cfg.Data = data
+	embedded, err := standalone.OpenEmbedded(ctx, cfg, p)
+	if errors.Is(err, duckdb.ErrInUse) {
+		return fmt.Errorf("--data %s: somebody has it open; ask the running instance without --data: %w", data, err)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, embedded.Close()) }()
+	result, err := embedded.DB.Query(ctx, answer.Request{SQL: query, MaxRows: answer.MaxRows, Timeout: answer.MaxTimeout})
+	if err != nil {
+		return err
+	}
+	defer result.Close() //nolint:contextcheck // it gives its connection back also when ctx has ended
+	encoding, err := answer.EncodingFor(accept)
+	if err != nil {
+		return err
+	}
+	if format != "table" {
+		return encoding.Write(env.Stdout, result)
+	}
+	var text bytes.Buffer
+	if err := encoding.Write(&text, result); err != nil {
+		return err
+	}
+	return printTable(env.Stdout, &text)
+}
+
+func runSQL(ctx context.Context, c *client, env *Env, query, format, accept string) error {
 	resp, err := c.do(ctx, "POST", "/v1/sql", strings.NewReader(query),
 		map[string]string{"Content-Type": "text/plain; charset=utf-8", "Accept": accept})
 	if err != nil {

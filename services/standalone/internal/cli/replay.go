@@ -1,0 +1,290 @@
+package cli
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/millrace/millrace/pkg/connect/stores"
+	"github.com/millrace/millrace/pkg/service"
+	"github.com/millrace/millrace/pkg/telemetry"
+	"github.com/millrace/millrace/services/standalone"
+	"github.com/millrace/millrace/services/standalone/internal/replay"
+)
+
+// replayFlags are the flags of millrace replay beside those of the configuration.
+type replayFlags struct {
+	worker, topics, from, to, into string // a store made anew
+	rules, device, format          string // or rules tried out
+	warm                           time.Duration
+	token                          string
+}
+
+func replayCommand() command {
+	return command{
+		name: "replay", summary: "make a store anew from the log and the archive, or see what other rules would have raised",
+		example: "millrace replay --worker history-writer --from 2026-03-01 --into /var/lib/millrace-again\n" +
+			"millrace replay --worker aggregator --from 2026-03-01 --to 2026-04-01 --into /var/lib/millrace-again\n" +
+			"millrace replay --rules changed.yml --from 24h",
+		setup: func(flags *flag.FlagSet, env *Env) func(context.Context, []string) error {
+			s := configFlags(flags, env)
+			var r replayFlags
+			flags.StringVar(&r.worker, "worker", "", "`worker` that makes the store anew: "+strings.Join(replay.Workers(), ", "))
+			flags.StringVar(&r.topics, "topic", "", "`topics` that pass, separated by commas; without it all that the worker reads")
+			flags.StringVar(&r.from, "from", "", "`time` from which messages pass, by when the edge took them: RFC 3339, a date, or a time ago such as 24h")
+			flags.StringVar(&r.to, "to", "", "`time` before which they pass, likewise (default now)")
+			flags.StringVar(&r.into, "into", "", "`place` of the new store, of the kind that the present one has: a directory, a database, a prefix")
+			flags.StringVar(&r.rules, "rules", "", "`file` of rules to be tried out: an alerting section, or its key rules; nothing is raised")
+			flags.StringVar(&r.device, "device", "", "with --rules: the only `device` that is looked at")
+			flags.StringVar(&r.format, "format", "table", "with --rules: `form` of the answer: table or json")
+			flags.DurationVar(&r.warm, "warm", time.Hour, "with --rules: how long before --from the rules begin to look, so that they know what was going on")
+			flags.StringVar(&r.token, "token", "", "API `token` of an admin, where the running instance asks for one; better set MILLRACE_TOKEN")
+			return func(ctx context.Context, args []string) error {
+				if err := noArguments(args); err != nil {
+					return err
+				}
+				r.token = orDefault(r.token, env.Getenv("MILLRACE_TOKEN"))
+				if err := r.check(); err != nil {
+					return err
+				}
+				p, cfg, err := s.load()
+				if err != nil {
+					return err
+				}
+				if r.rules != "" {
+					return tryRules(ctx, env, p, cfg, &r)
+				}
+				return runReplay(ctx, env, p, cfg, &r)
+			}
+		},
+	}
+}
+
+func (r *replayFlags) check() error {
+	switch {
+	case r.rules != "" && (r.worker != "" || r.into != "" || r.topics != ""):
+		return errors.New("--rules: it makes no store, want it without --worker, --into and --topic")
+	case r.rules != "" && r.from == "":
+		return errors.New("--from: want the time from which the rules are tried out, such as 24h for the last day")
+	case r.rules != "":
+		return nil
+	case r.worker == "alerting":
+		return errors.New("--worker alerting: alarms are not raised a second time; --rules FILE says what rules would have raised")
+	case !slices.Contains(replay.Workers(), r.worker):
+		return fmt.Errorf("--worker %q: want one of %s", r.worker, strings.Join(replay.Workers(), ", "))
+	case r.into == "":
+		return errors.New("--into: want the place of the new store: a directory, a database, a prefix")
+	case r.device != "":
+		return errors.New("--device: a store is made anew as a whole, want it with --rules only")
+	}
+	return nil
+}
+
+// times reads --from and --to. The zero from is everything there is.
+func (r *replayFlags) times(now time.Time) (from, to telemetry.Time, err error) {
+	to = telemetry.At(now)
+	if r.from != "" {
+		if from, err = parseMoment(r.from, now); err != nil {
+			return 0, 0, fmt.Errorf("--from: %w", err)
+		}
+	}
+	if r.to != "" {
+		if to, err = parseMoment(r.to, now); err != nil {
+			return 0, 0, fmt.Errorf("--to: %w", err)
+		}
+	}
+	if from >= to {
+		return 0, 0, fmt.Errorf("--from %s is not before --to %s", from.Std().Format(time.RFC3339), to.Std().Format(time.RFC3339))
+	}
+	return from, to, nil
+}
+
+// parseMoment reads a time as people write it; without a zone it is UTC.
+func parseMoment(text string, now time.Time) (telemetry.Time, error) {
+	if text == "now" {
+		return telemetry.At(now), nil
+	}
+	if ago, err := time.ParseDuration(text); err == nil {
+		return telemetry.At(now.Add(-max(ago, -ago))), nil
+	}
+	for _, form := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02 15:04", time.DateOnly} {
+		if t, err := time.Parse(form, text); err == nil {
+			return telemetry.At(t), nil
+		}
+	}
+	return 0, fmt.Errorf("%q: want a time such as 2026-03-01T12:00:00Z or 2026-03-01, or one ago such as 24h", text)
+}
+
+func runReplay(ctx context.Context, env *Env, p *service.Process, cfg standalone.Config, r *replayFlags) (err error) {
+	from, to, err := r.times(p.Now())
+	if err != nil {
+		return err
+	}
+	place, err := placeOf(&cfg, r.worker, r.into)
+	if err != nil {
+		return err
+	}
+	source, closeSource, err := openPast(ctx, p, &cfg, pastOf{from: from, to: to, scratch: place.scratch, token: r.token, history: place.history})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeSource()) }()
+	target, closeTarget, err := place.open(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeTarget()) }()
+	var topics []string
+	if r.topics != "" {
+		topics = strings.Split(r.topics, ",")
+	} else {
+		topics = place.topics
+	}
+	printer := &replayPrinter{out: env.Stdout, terminal: env.Terminal, now: p.Now}
+	result, err := replay.Run(ctx, source, target, replay.Options{
+		Worker: r.worker, Topics: topics, From: from, To: to, Marker: place.marker, Windows: cfg.Aggregator,
+		Tell: printer.tell, Log: p.Log, Now: p.Now,
+	})
+	if ctx.Err() != nil {
+		return errors.New("interrupted: the same command goes on from here")
+	}
+	if err != nil {
+		return err
+	}
+	return place.report(env.Stdout, result)
+}
+
+// report says what became of the replay.
+func (d *place) report(w io.Writer, r replay.Result) error {
+	_, _ = fmt.Fprintf(w, "%d records passed: %d from the log, %d from the archive.\n", r.FromLog+r.FromArchive, r.FromLog, r.FromArchive)
+	if r.FromLog+r.FromArchive == 0 {
+		_, _ = fmt.Fprintln(w, "Nothing was to be done: the new store has all of it.")
+	}
+	for _, note := range r.Notes {
+		_, _ = fmt.Fprintln(w, "  "+note)
+	}
+	if d.ask != "" {
+		_, _ = fmt.Fprintln(w, "Ask it: "+d.ask)
+	}
+	if r.Lacking {
+		return errors.New("not everything could be replayed: see above")
+	}
+	return nil
+}
+
+// replayPrinter shows progress: in place on a terminal, now and then elsewhere.
+type replayPrinter struct {
+	out      io.Writer
+	terminal bool
+	now      func() time.Time
+	last     time.Time
+}
+
+func (m *replayPrinter) tell(p replay.Progress) {
+	line := fmt.Sprintf("%d records, %.0f/s, %.0f %%", p.Records, p.PerSecond, p.Share*100)
+	if p.Left > 0 {
+		line += ", about " + p.Left.Round(time.Second).String() + " left"
+	}
+	switch {
+	case m.terminal && p.Ended:
+		_, _ = fmt.Fprintf(m.out, "\r\x1b[K%s\n", line)
+	case m.terminal:
+		_, _ = fmt.Fprintf(m.out, "\r\x1b[K%s", line)
+	case p.Ended || m.now().Sub(m.last) >= printEvery:
+		m.last = m.now()
+		_, _ = fmt.Fprintln(m.out, line)
+	}
+}
+
+// place is where a new store goes.
+type place struct {
+	cfg     standalone.Config // whose stores are there
+	worker  string
+	dir     string // of embedded stores; else ""
+	marker  string
+	scratch string
+	topics  []string // nil: all
+	history bool     // the worker reads what history has
+	ask     string   // how people look at it
+}
+
+// placeOf reads --into as the engine takes it that keeps the worker's table now.
+func placeOf(cfg *standalone.Config, worker, into string) (*place, error) {
+	d := &place{cfg: *cfg, worker: worker, history: worker != "log-consumer"}
+	engine := map[string]string{
+		"history-writer": cfg.Stores.History, "archive-writer": "archive", "state-projector": cfg.Stores.State, "aggregator": cfg.Stores.Aggregates,
+		"log-consumer": cfg.Stores.Logs,
+	}[worker]
+	d.cfg.Stores = stores.DefaultTables()
+	for w, table := range map[string]*string{
+		"history-writer": &d.cfg.Stores.History, "state-projector": &d.cfg.Stores.State, "aggregator": &d.cfg.Stores.Aggregates, "log-consumer": &d.cfg.Stores.Logs,
+	} {
+		if w == worker {
+			*table = engine
+		}
+	}
+	if worker == "log-consumer" {
+		d.cfg.Stores.DeadLetters = engine
+	}
+	key := fmt.Sprintf("%s-%x", worker, sha256.Sum256([]byte(engine+" "+into)))[:len(worker)+13]
+	d.marker = filepath.Join(cfg.Data, "replays", key+".json")
+	d.scratch = filepath.Join(cfg.Data, "replays", key+".tmp")
+	switch engine {
+	case stores.Embedded:
+		return d, d.embedded(cfg.Data, into)
+	case "archive":
+		if cfg.Archive.URL == "" {
+			return nil, errors.New("--worker archive-writer: the configuration has no archive.url, so there is no archive beside history: want --worker history-writer")
+		}
+		d.cfg.Archive.URL = withPlace(cfg.Archive.URL, into)
+		d.cfg.Archive.Retention = 0
+	case stores.ClickHouse:
+		d.cfg.ClickHouse.URL = withPlace(cfg.ClickHouse.URL, into)
+	case stores.Elasticsearch:
+		d.cfg.Elasticsearch.Prefix = into
+	default:
+		return nil, fmt.Errorf("--worker %s: its store is %s, which replay cannot make anew", worker, engine)
+	}
+	return d, nil
+}
+
+func (d *place) embedded(data, into string) error {
+	old, err := filepath.Abs(data)
+	if err != nil {
+		return err
+	}
+	dir, err := filepath.Abs(into)
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(dir+string(filepath.Separator), old+string(filepath.Separator)) {
+		return fmt.Errorf("--into %s: it is within the data directory of the instance, want another place", into)
+	}
+	d.dir, d.cfg.Data, d.cfg.History.Retention = dir, dir, 0
+	d.marker = filepath.Join(dir, "replay-"+d.worker+".json")
+	d.scratch = filepath.Join(dir, "replay-"+d.worker+".tmp")
+	d.ask = fmt.Sprintf("millrace sql --data %s \"SELECT …\"", into)
+	return nil
+}
+
+// withPlace puts another database or prefix into a URL that may name several hosts.
+func withPlace(address, place string) string {
+	if strings.Contains(place, "://") {
+		return place
+	}
+	scheme, rest, _ := strings.Cut(address, "://")
+	rest, query, asked := strings.Cut(rest, "?")
+	host, _, _ := strings.Cut(rest, "/")
+	out := scheme + "://" + host + "/" + strings.TrimPrefix(place, "/")
+	if asked {
+		out += "?" + query
+	}
+	return out
+}
