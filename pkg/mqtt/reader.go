@@ -31,6 +31,7 @@ type Reader struct {
 	max      int
 	version  Version
 	small    int // fills in a row for which the normal size would have done
+	resize   func(more int) error
 }
 
 // NewReader returns a reader of src with a buffer of size bytes (zero: ReaderSizeDefault), which is allocated with the
@@ -51,6 +52,11 @@ func (r *Reader) SetLimits(packetMax int) {
 	}
 	r.max = packetMax
 }
+
+// SetResize makes the reader ask before its buffer grows beyond its normal size, by so many bytes, and tell when it is given back,
+// with less than 0. An error, which Next returns, leaves everything as it is. So whoever has many readers can bound what they hold
+// together.
+func (r *Reader) SetResize(resize func(more int) error) { r.resize = resize }
 
 // SetVersion makes Next as strict as v is: AUTH exists in MQTT 5 alone, and MQTT 5 alone forbids a Remaining Length of
 // more bytes than it needs. Until it is called, Next takes both.
@@ -132,7 +138,9 @@ func (r *Reader) scan() (head, total int, err error) {
 
 // fill reads once. The packet at pos has total bytes, or zero when that is not known yet.
 func (r *Reader) fill(total int) error {
-	r.fit(total)
+	if err := r.fit(total); err != nil {
+		return err
+	}
 	for range emptyReadsMax {
 		n, err := r.src.Read(r.buf[r.end:])
 		if n > 0 {
@@ -147,7 +155,7 @@ func (r *Reader) fill(total int) error {
 }
 
 // fit makes room to read: it moves what is unread to the front, and gets a larger or smaller buffer when it must.
-func (r *Reader) fit(total int) {
+func (r *Reader) fit(total int) error {
 	unread := r.end - r.pos
 	next := len(r.buf)
 	switch {
@@ -164,6 +172,11 @@ func (r *Reader) fit(total int) {
 		r.small = 0
 	}
 	if next != len(r.buf) {
+		if r.resize != nil && len(r.buf) > 0 {
+			if err := r.resize(next - len(r.buf)); err != nil {
+				return err
+			}
+		}
 		buf := make([]byte, next)
 		copy(buf, r.buf[r.pos:r.end])
 		r.buf = buf
@@ -171,4 +184,5 @@ func (r *Reader) fit(total int) {
 		copy(r.buf, r.buf[r.pos:r.end])
 	}
 	r.pos, r.end = 0, unread
+	return nil
 }

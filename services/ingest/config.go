@@ -64,7 +64,7 @@ type Limits struct {
 	Handshakes         int           `yaml:"handshakes" doc:"MQTT connections that have not finished their CONNECT. Beyond it: the oldest of them is closed."`
 	ConnectionInflight config.Bytes  `yaml:"connection_inflight" doc:"Bytes of one MQTT connection that are not on disk yet. Beyond it: nothing more is read from it."`
 	Inflight           config.Bytes  `yaml:"inflight" doc:"Bytes that are not on disk yet, of all senders. Beyond it: nothing more is read."`
-	BodiesInflight     config.Bytes  `yaml:"bodies_inflight" doc:"Memory of the HTTP bodies in hand. Beyond it: 503 with Retry-After."`
+	BodiesInflight     config.Bytes  `yaml:"bodies_inflight" doc:"Memory of the HTTP bodies in hand, and of MQTT packets beyond the read buffer. Beyond it: 503 with Retry-After; 0x89 and the end of the connection."`
 	ReadBuffer         config.Bytes  `yaml:"read_buffer" doc:"Buffer of each MQTT connection; it grows for larger packets."`
 	Sessions           int           `yaml:"sessions" doc:"MQTT sessions kept without their client. Beyond it: those that are gone for longest are forgotten."`
 	Subscriptions      int           `yaml:"subscriptions" doc:"Topic filters of one MQTT session. Beyond it: 0x97."`

@@ -31,6 +31,7 @@ import (
 	"github.com/millrace/millrace/pkg/feed"
 	"github.com/millrace/millrace/pkg/listen"
 	"github.com/millrace/millrace/services/ingest/internal/httpedge"
+	"github.com/millrace/millrace/services/ingest/internal/memory"
 	"github.com/millrace/millrace/services/ingest/internal/mqttedge"
 	"github.com/millrace/millrace/services/ingest/internal/permit"
 	"github.com/millrace/millrace/services/ingest/internal/pipeline"
@@ -96,12 +97,12 @@ func New(ctx context.Context, cfg Config, d Deps) (*Ingest, error) {
 	for _, g := range cfg.Gateways {
 		gateways = append(gateways, permit.Gateway{Device: g.Device, For: g.For})
 	}
-	rules := permit.New(gateways)
+	rules, bodies := permit.New(gateways), memory.New(int64(cfg.Limits.BodiesInflight))
 	mqttDeps := mqttedge.Deps{
-		Pipeline: lane, Counters: m.Of("mqtt"), Permit: rules, Metrics: d.Metrics, Log: d.Log, Now: d.Now,
+		Pipeline: lane, Counters: m.Of("mqtt"), Permit: rules, Memory: bodies, Metrics: d.Metrics, Log: d.Log, Now: d.Now,
 	}
 	httpDeps := httpedge.Deps{
-		Pipeline: lane, Counters: m.Of("http"), Permit: rules, Metrics: d.Metrics, Log: d.Log, Now: d.Now,
+		Pipeline: lane, Counters: m.Of("http"), Permit: rules, Memory: bodies, Metrics: d.Metrics, Log: d.Log, Now: d.Now,
 	}
 	if d.Access != nil { // a nil pointer in an interface is not nil
 		mqttDeps.Keys, httpDeps.Keys = d.Access, d.Access
@@ -113,8 +114,8 @@ func New(ctx context.Context, cfg Config, d Deps) (*Ingest, error) {
 		return nil, err
 	}
 	if i.http, err = httpedge.New(httpedge.Config{
-		BodyBytesMax: int64(cfg.Limits.BodyBytes), InflightBytesMax: int64(cfg.Limits.BodiesInflight),
-		BodyTimeout: cfg.HTTP.ReadTimeout, AnswerTimeout: cfg.HTTP.AnswerTimeout,
+		BodyBytesMax: int64(cfg.Limits.BodyBytes),
+		BodyTimeout:  cfg.HTTP.ReadTimeout, AnswerTimeout: cfg.HTTP.AnswerTimeout,
 	}, httpDeps); err != nil {
 		return nil, err
 	}

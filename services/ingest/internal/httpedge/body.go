@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/millrace/millrace/services/ingest/internal/memory"
 )
 
 const (
@@ -26,7 +28,7 @@ type body struct {
 	edge  *Edge
 	who   string // whose share of the memory it takes
 	bytes []byte
-	taken int64 // of edge.memory
+	taken int64 // of the edge's memory
 }
 
 func (b *body) read(w http.ResponseWriter, r *http.Request) *failure {
@@ -41,10 +43,10 @@ func (b *body) read(w http.ResponseWriter, r *http.Request) *failure {
 	}
 	defer done()
 	if window > 0 {
-		if why := b.edge.memory.take(b.who, window); why != "" {
-			return b.busy(why)
+		if err := b.edge.deps.Memory.Take(b.who, window); err != nil {
+			return b.busy(err)
 		}
-		defer b.edge.memory.give(b.who, window)
+		defer b.edge.deps.Memory.Give(b.who, window)
 	}
 	for {
 		if int64(len(b.bytes)) > limit {
@@ -79,24 +81,23 @@ func (b *body) account() *failure {
 	if more <= 0 {
 		return nil
 	}
-	if why := b.edge.memory.take(b.who, more); why != "" {
-		return b.busy(why)
+	if err := b.edge.deps.Memory.Take(b.who, more); err != nil {
+		return b.busy(err)
 	}
 	b.taken += more
 	return nil
 }
 
-func (b *body) busy(why string) *failure {
-	text := "too many bodies in hand"
-	if why == unavailableShare {
-		text = "too many bodies of this sender in hand"
+func (b *body) busy(err error) *failure {
+	if errors.Is(err, memory.ErrShare) {
+		return b.edge.unavailable(unavailableShare, err.Error())
 	}
-	return b.edge.unavailable(why, text)
+	return b.edge.unavailable(unavailableBodies, err.Error())
 }
 
 // release gives the buffer back: what was made of it has been copied.
 func (b *body) release(buffer *[]byte) {
-	b.edge.memory.give(b.who, b.taken)
+	b.edge.deps.Memory.Give(b.who, b.taken)
 	if cap(b.bytes) <= bufferKeep {
 		*buffer = b.bytes[:0]
 		b.edge.buffers.Put(buffer)

@@ -18,6 +18,7 @@ import (
 	"github.com/millrace/millrace/pkg/access"
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/telemetry"
+	"github.com/millrace/millrace/services/ingest/internal/memory"
 	"github.com/millrace/millrace/services/ingest/internal/permit"
 	"github.com/millrace/millrace/services/ingest/internal/pipeline"
 )
@@ -34,10 +35,9 @@ const (
 
 // Config sizes an Edge. All of it must be set.
 type Config struct {
-	BodyBytesMax     int64         // of a body, compressed and not
-	InflightBytesMax int64         // of all bodies being read or waiting for the log; beyond it 503
-	BodyTimeout      time.Duration // for a body to come; beyond it 408
-	AnswerTimeout    time.Duration // for the log; beyond it 503
+	BodyBytesMax  int64         // of a body, compressed and not
+	BodyTimeout   time.Duration // for a body to come; beyond it 408
+	AnswerTimeout time.Duration // for the log; beyond it 503
 }
 
 // Keys is what the edge needs of access.Keys; nil is an open listener.
@@ -50,6 +50,7 @@ type Deps struct {
 	Pipeline *pipeline.Pipeline
 	Counters *pipeline.Counters // of this protocol
 	Permit   *permit.Rules
+	Memory   *memory.Budget // for bodies being read or waiting for the log; beyond it 503
 	Keys     Keys
 	Metrics  prometheus.Registerer
 	Log      *slog.Logger
@@ -60,7 +61,6 @@ type Deps struct {
 type Edge struct {
 	cfg     Config
 	deps    Deps
-	memory  *budget
 	buffers sync.Pool // of *[]byte
 	answers *prometheus.CounterVec
 	busy    *prometheus.CounterVec // reason
@@ -70,7 +70,7 @@ type Edge struct {
 // New returns an Edge.
 func New(cfg Config, d Deps) (*Edge, error) {
 	e := &Edge{
-		cfg: cfg, deps: d, memory: newBudget(cfg.InflightBytesMax),
+		cfg: cfg, deps: d,
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "millrace_ingest_http_answers_total", Help: "Answers to requests that carry messages, by status.",
 		}, []string{"status"}),

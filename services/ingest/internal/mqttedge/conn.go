@@ -18,6 +18,9 @@ import (
 const (
 	submitBytes  = 64 << 10 // gathered at most before it is submitted, though more has been read
 	submitInputs = 1024
+	largeBytes   = 4 * submitBytes // of a batch that counts as memory: one body may become much more than it was
+	submitLittle = 4 << 10         // gathered at most while many connections wait for the log with what they hold
+	blockedMany  = 256
 	outBytesMax  = 256 << 10       // waiting to be written; beyond it nothing more is read
 	outKeep      = 64 << 10        // of a write buffer that is used again
 	packetsMax   = 1 << 16         // in flight: all identifiers there are, and QoS 0
@@ -38,6 +41,8 @@ type conn struct {
 	gone     chan struct{} // closed when the session is let go
 	place    *list.Element // in door.waiting; guarded by it
 	counted  string        // device for which door counts the connection
+	addr     string        // from which it comes, whose share of the memory it takes
+	held     int64         // of that memory
 
 	// Of the reading goroutine alone.
 	device   string // for which the connection stands; "" until it is known
@@ -75,6 +80,8 @@ func newConn(e *Edge, socket net.Conn) *conn {
 	c.changed = sync.NewCond(&c.mu)
 	c.source.conn = c
 	c.reader = mqtt.NewReader(&c.source, e.cfg.ReadBufferBytes)
+	c.addr = "address/" + addressOf(socket.RemoteAddr()).String()
+	c.reader.SetResize(func(more int) error { return c.hold(int64(more)) })
 	c.input.MayActFor = func(device string) bool { return c.sender.Load().MayActFor(c.input.DeviceID, device) }
 	return c
 }
@@ -88,6 +95,7 @@ func (c *conn) serve(hard context.Context) {
 		if c.counted != "" {
 			c.edge.door.leaveDevice(c.counted)
 		}
+		c.edge.memory.Give(c.addr, c.held)
 	}()
 	if !c.handshake(hard) {
 		c.kill()
@@ -135,7 +143,7 @@ func (c *conn) read(hard, life context.Context) {
 			c.end(endOfRead(err, false))
 			break
 		}
-		if c.reader.Buffered() && len(c.pending) < submitInputs && (c.batch == nil || c.batch.Bytes() < submitBytes) {
+		if c.reader.Buffered() && len(c.pending) < submitInputs && (c.batch == nil || c.batch.Bytes() < c.edge.gatherMost()) {
 			continue
 		}
 		c.submit(hard)
@@ -146,10 +154,38 @@ func (c *conn) read(hard, life context.Context) {
 	c.submit(hard)
 }
 
+// gatherMost is how much a connection gathers before it submits.
+func (e *Edge) gatherMost() int {
+	if e.blocked.Load() > blockedMany {
+		return submitLittle
+	}
+	return submitBytes
+}
+
+// hold takes n more bytes of the memory for bodies; less than 0 gives back.
+func (c *conn) hold(n int64) error {
+	if n > 0 {
+		if err := c.edge.memory.Take(c.addr, n); err != nil {
+			return err
+		}
+	} else {
+		c.edge.memory.Give(c.addr, -n)
+	}
+	c.held += n
+	return nil
+}
+
 // submit gives what was gathered to the log, having noted what is to be answered when.
 func (c *conn) submit(ctx context.Context) {
 	if c.batch == nil {
 		return
+	}
+	if large := int64(c.batch.Bytes()); large > largeBytes {
+		if err := c.hold(large); err != nil {
+			c.abandon(err)
+			return
+		}
+		defer func() { _ = c.hold(-large) }() // giving back is never refused
 	}
 	c.mu.Lock()
 	base := c.receipts.tail
@@ -168,9 +204,24 @@ func (c *conn) submit(ctx context.Context) {
 	if c.flow == 0 {
 		c.flow = c.edge.pipeline.Flow(c.sharer())
 	}
+	c.edge.blocked.Add(1)
 	c.batch.Submit(ctx, c.flow, c.ticket)
+	c.edge.blocked.Add(-1)
 	c.batch.Release()
 	c.batch, c.pending = nil, c.pending[:0]
+}
+
+// abandon ends the connection without an answer to what was gathered: it comes again.
+func (c *conn) abandon(err error) {
+	for i := range c.pending {
+		if r := &c.pending[i]; r.kind == mqtt.TypePubrec && r.pending > 0 {
+			c.session.received.remove(r.id)
+		}
+	}
+	c.edge.count.Fail(c.batch.Discard())
+	c.batch.Release()
+	c.batch, c.pending = nil, c.pending[:0]
+	c.end(endOfRead(err, false))
 }
 
 // sharer is whose share of the edge the connection takes: the device whose key it has, however many connections that opens; with a

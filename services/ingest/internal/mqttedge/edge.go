@@ -7,11 +7,13 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/millrace/millrace/pkg/access"
+	"github.com/millrace/millrace/services/ingest/internal/memory"
 	"github.com/millrace/millrace/services/ingest/internal/permit"
 	"github.com/millrace/millrace/services/ingest/internal/pipeline"
 )
@@ -60,6 +62,7 @@ type Deps struct {
 	Pipeline *pipeline.Pipeline
 	Counters *pipeline.Counters // of this protocol
 	Permit   *permit.Rules
+	Memory   *memory.Budget // for packets beyond the read buffer and what is made of them; beyond it the connection ends
 	Keys     Keys
 	Feed     Feed // nil: nothing can be subscribed to
 	Metrics  prometheus.Registerer
@@ -73,6 +76,8 @@ type Edge struct {
 	pipeline *pipeline.Pipeline
 	count    *pipeline.Counters
 	permit   *permit.Rules
+	memory   *memory.Budget
+	blocked  atomic.Int64 // connections that wait for room in the log's writer
 	keys     Keys
 	feed     Feed
 	log      *slog.Logger
@@ -90,7 +95,7 @@ type Edge struct {
 // New returns an Edge.
 func New(cfg Config, d Deps) (*Edge, error) {
 	e := &Edge{
-		cfg: cfg, pipeline: d.Pipeline, count: d.Counters, permit: d.Permit, keys: d.Keys, feed: d.Feed, log: d.Log, now: d.Now,
+		cfg: cfg, pipeline: d.Pipeline, count: d.Counters, permit: d.Permit, memory: d.Memory, keys: d.Keys, feed: d.Feed, log: d.Log, now: d.Now,
 		sessions: newSessions(d.Now, cfg.SessionsMax), unheard: unheard{d.Log}, conns: map[*conn]struct{}{},
 		door: newDoor(&cfg),
 	}

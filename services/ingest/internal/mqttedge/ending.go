@@ -9,6 +9,7 @@ import (
 
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/mqtt"
+	"github.com/millrace/millrace/services/ingest/internal/memory"
 )
 
 // ending is why a connection ends, in words for the device's history, and what is done about it.
@@ -55,6 +56,9 @@ func endOfLog(err error) ending {
 func endOfRead(err error, midPacket bool) ending {
 	if fault, ok := errors.AsType[*mqtt.Error](err); ok {
 		return ending{why: "protocol error: " + fault.Detail, reason: fault.Code, tell: true, will: true}
+	}
+	if errors.Is(err, memory.ErrAll) || errors.Is(err, memory.ErrShare) {
+		return ending{why: "no memory for a large packet: " + err.Error(), reason: mqtt.ReasonServerBusy, tell: true, finish: true, linger: busyPause}
 	}
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 		why := "keep-alive timeout"

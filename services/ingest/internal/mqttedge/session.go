@@ -42,7 +42,30 @@ type session struct {
 	conn  *conn // nil while nobody is connected
 	until time.Time
 	place *list.Element // in sessions.offline
+	bytes int           // that it is counted with there
 	will  *will         // waits for its delay
+}
+
+// Sessions without their client take at most this, together; those gone for longest are forgotten. What a session takes beside the
+// messages that it keeps is sessionBytes, and the set of identifiers of QoS 2.
+const (
+	sessionsBytesMax = 128 << 20
+	sessionBytes     = 1 << 10
+)
+
+// weigh returns the bytes that a session without its client takes, about.
+func (s *session) weigh(w *will) int {
+	n := sessionBytes
+	if s.received.bits != nil {
+		n += len(s.received.bits) * 8
+	}
+	for i := range s.outgoing.inflight {
+		n += len(s.outgoing.inflight[i].topic) + len(s.outgoing.inflight[i].payload)
+	}
+	if w != nil {
+		n += w.bytes()
+	}
+	return n
 }
 
 // sessions holds those of all clients by credential and client identifier: a client can take over its own sessions only.
@@ -54,6 +77,8 @@ type sessions struct {
 	mu      sync.Mutex
 	byKey   map[string]*session
 	offline *list.List // of *session, the longest gone first
+	bytes   int        // of offline
+	early   []*will    // of sessions that gave way; sweep gives them out
 }
 
 func newSessions(now func() time.Time, offlineMax int) *sessions {
@@ -80,8 +105,7 @@ func (s *sessions) attach(ctx context.Context, key string, c *conn, clean bool) 
 	}
 	defer s.mu.Unlock()
 	if old := s.byKey[key]; old != nil {
-		s.offline.Remove(old.place)
-		old.place = nil
+		s.takeOff(old)
 		if !clean {
 			old.conn, old.will = c, nil // it is back before the will was due
 			return old, true, nil, nil
@@ -104,7 +128,9 @@ func (s *sessions) detach(got *session, w *will) (due *will) {
 	}
 	now := s.now()
 	got.until = now.Add(got.expiry)
-	got.place = s.offline.PushBack(got)
+	got.place, got.bytes = s.offline.PushBack(got), got.weigh(w)
+	s.bytes += got.bytes
+	s.makeRoom(got)
 	if w != nil && w.delay > 0 {
 		w.due = now.Add(min(w.delay, got.expiry))
 		got.will = w
@@ -113,18 +139,41 @@ func (s *sessions) detach(got *session, w *will) (due *will) {
 	return w
 }
 
+// takeOff takes a session off those without their client.
+func (s *sessions) takeOff(gone *session) {
+	s.offline.Remove(gone.place)
+	s.bytes -= gone.bytes
+	gone.place, gone.bytes = nil, 0
+}
+
+// makeRoom forgets the sessions that take too much together, but newest.
+func (s *sessions) makeRoom(newest *session) {
+	for s.bytes > sessionsBytesMax {
+		gone, ok := s.offline.Front().Value.(*session)
+		if !ok || gone == newest {
+			return
+		}
+		s.takeOff(gone)
+		delete(s.byKey, gone.key)
+		if gone.will != nil {
+			s.early = append(s.early, gone.will)
+		}
+	}
+}
+
 // sweep forgets the sessions that have expired, or are too many, and returns the wills that are due.
 func (s *sessions) sweep() []*will {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	var due []*will
+	due := s.early
+	s.early = nil
 	for at := s.offline.Front(); at != nil; {
 		next := at.Next()
 		gone, ok := at.Value.(*session)
 		tooMany := s.offline.Len() > s.offlineMax
 		if ok && (tooMany || !now.Before(gone.until)) {
-			s.offline.Remove(at)
+			s.takeOff(gone)
 			delete(s.byKey, gone.key)
 			if gone.will != nil {
 				gone.will.due = now

@@ -1,6 +1,7 @@
 package mqttedge
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -23,6 +24,18 @@ type will struct {
 	due         time.Time
 }
 
+// willBytesMax is the largest payload of a will: each connection keeps one as long as it lives, and its session after that.
+const willBytesMax = 16 << 10
+
+// bytes returns what the will takes, about.
+func (w *will) bytes() int {
+	n := len(w.payload) + len(w.contentType)
+	for _, p := range w.props {
+		n += len(p.Key) + len(p.Value)
+	}
+	return n
+}
+
 // newWill checks a CONNECT's will as its PUBLISH would be; nil without one. The error is a *mqtt.Refused for the CONNACK.
 func newWill(m *mqtt.Connect, s *permit.Sender, bytesMax int) (*will, error) {
 	if m.Will == nil {
@@ -31,6 +44,7 @@ func newWill(m *mqtt.Connect, s *permit.Sender, bytesMax int) (*will, error) {
 	refuse := func(code mqtt.Reason, text string) error {
 		return &mqtt.Refused{Packet: mqtt.TypeConnack, Code: code, Text: "will: " + text}
 	}
+	bytesMax = min(bytesMax, willBytesMax)
 	if n := len(m.Will.Payload); n > bytesMax {
 		return nil, refuse(mqtt.ReasonPacketTooLarge, fmt.Sprintf("%d bytes, want at most %d", n, bytesMax))
 	}
@@ -42,10 +56,15 @@ func newWill(m *mqtt.Connect, s *permit.Sender, bytesMax int) (*will, error) {
 		return nil, refuse(mqtt.ReasonNotAuthorized, "this credential may not send for the device")
 	}
 	p := &m.Will.Properties
-	return &will{
-		route: r, payload: m.Will.Payload, contentType: string(p.ContentType), sender: s,
+	w := &will{
+		route: r, payload: bytes.Clone(m.Will.Payload), // not the whole CONNECT
+		contentType: string(p.ContentType), sender: s,
 		props: appendUser(slices.Clip(r.props), p.User), delay: time.Duration(p.WillDelay) * time.Second,
-	}, nil
+	}
+	if n := w.bytes(); n > 2*willBytesMax {
+		return nil, refuse(mqtt.ReasonPacketTooLarge, fmt.Sprintf("%d bytes with its properties, want at most %d", n, 2*willBytesMax))
+	}
+	return w, nil
 }
 
 // appendUser appends MQTT 5 user properties as application properties, those within the limit.

@@ -31,7 +31,7 @@ const (
 )
 
 // pieceBytes is how much of a batch is submitted at once, about.
-const pieceBytes = 128 << 10
+const pieceBytes = 16 << 10
 
 // arenaKeep is the most memory that a batch keeps for the next one, in bytes.
 const arenaKeep = 1 << 20
@@ -328,6 +328,19 @@ func (b *Batch) Used() []int { return b.used }
 // Owners returns for each record of a lane, in order, the number of the input that it stems from, valid until Submit.
 func (b *Batch) Owners(lane int) []uint32 { return b.lanes[lane].owners }
 
+// Discard empties the batch and returns how many records it had: their sender is not answered, and sends them again.
+func (b *Batch) Discard() (records int) {
+	for _, lane := range b.used {
+		g := &b.lanes[lane]
+		records += len(g.recs)
+		clear(g.recs)
+		g.recs, g.owners = g.recs[:0], g.owners[:0]
+	}
+	b.accepted = 0
+	b.reset()
+	return records
+}
+
 // Submit gives everything to the Writer and empties the batch. Each record's outcome comes to its lane's ticket, also where
 // the Writer does not take it. It waits while the Writer has no more room for the flow, until ctx ends. A ticket has the same flow
 // always.
@@ -338,6 +351,11 @@ func (b *Batch) Submit(ctx context.Context, flow uint64, ticket func(lane int) b
 		clear(g.recs)
 		g.recs, g.owners = g.recs[:0], g.owners[:0]
 	}
+	b.reset()
+}
+
+// reset counts what was taken and empties the batch.
+func (b *Batch) reset() {
 	b.count.accepted.Add(float64(b.accepted))
 	b.count.bytes.Add(float64(b.bytes))
 	b.used, b.inputs, b.size, b.accepted, b.bytes = b.used[:0], 0, 0, 0, 0
