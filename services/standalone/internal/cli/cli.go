@@ -43,7 +43,7 @@ var ErrUsage = errors.New("usage")
 
 func commands() []command {
 	return []command{
-		runCommand(), checkCommand(), sqlCommand(), sendCommand(), tailCommand(), tokenCommand(), migrateCommand(), moveCommand(), replayCommand(), versionCommand(),
+		runCommand(), checkCommand(), sqlCommand(), sendCommand(), tailCommand(), tokenCommand(), deadLettersCommand(), migrateCommand(), moveCommand(), replayCommand(), auditCommand(), versionCommand(),
 	}
 }
 
@@ -70,7 +70,7 @@ func Main(ctx context.Context, env *Env, args []string) error {
 func usage(w io.Writer) {
 	_, _ = fmt.Fprint(w, "Millrace turns what a fleet of devices says into tables, history, aggregates, alarms and live streams.\n\nUsage: millrace COMMAND [flags]\n\n")
 	for _, c := range commands() {
-		_, _ = fmt.Fprintf(w, "  %-9s %s\n", c.name, c.summary)
+		_, _ = fmt.Fprintf(w, "  %-12s %s\n", c.name, c.summary)
 	}
 	_, _ = fmt.Fprint(w, "\n`millrace COMMAND --help` shows a command's flags and an example.\n")
 }
