@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -115,8 +116,7 @@ func (j *journal) undo(path string, size int64) (lost int64, err error) {
 		return 0, err
 	}
 	defer func() { _ = f.Close() }()
-	for i := len(j.saved) - 1; i >= 0; i-- {
-		s := j.saved[i]
+	for _, s := range slices.Backward(j.saved) {
 		s.bytes = s.bytes[:max(0, min(int64(len(s.bytes)), j.size-s.at))]
 		if _, err := f.WriteAt(s.bytes, s.at); err != nil {
 			return lost, err
@@ -144,7 +144,7 @@ func (r *Recorder) see(a asked) error {
 		r.forgetAll()
 		return nil
 	}
-	fd := strconv.FormatInt(int64(int32(a.args[0])), 10) //nolint:gosec // a descriptor is an int
+	fd := strconv.FormatInt(int64(int32(a.args[0])), 10)
 	link := proc + "/fd/" + fd
 	path, err := os.Readlink(link)
 	if err != nil || !strings.HasPrefix(path, r.dir) {
@@ -216,12 +216,12 @@ func identify(path string) (id fileID, size int64, err error) {
 	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &x); err != nil {
 		return fileID{}, 0, fmt.Errorf("look at %s: %w", path, err)
 	}
-	return fileID{unix.Mkdev(x.Dev_major, x.Dev_minor), x.Ino, x.Btime}, int64(x.Size), nil //nolint:gosec // a file's size
+	return fileID{unix.Mkdev(x.Dev_major, x.Dev_minor), x.Ino, x.Btime}, int64(x.Size), nil
 }
 
 // describe reads a descriptor's position and flags (proc_pid_fdinfo(5)).
 func describe(fdinfo string) (position int64, flags int, err error) {
-	text, err := os.ReadFile(fdinfo) //nolint:gosec // of the process that is watched
+	text, err := os.ReadFile(fdinfo)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -245,16 +245,16 @@ func describe(fdinfo string) (position int64, flags int, err error) {
 
 // extent returns which bytes a write is about to change.
 func extent(a asked, position, size int64, flags int) (at, length int64, err error) {
-	at, length = position, int64(a.args[2]) //nolint:gosec // a length
+	at, length = position, int64(a.args[2])
 	switch a.call {
 	case unix.SYS_PWRITE64:
-		at = int64(a.args[3]) //nolint:gosec // an offset
+		at = int64(a.args[3])
 	case unix.SYS_WRITEV, unix.SYS_PWRITEV, unix.SYS_PWRITEV2:
-		if length, err = vectorLength(int(a.thread), uintptr(a.args[1]), int(a.args[2])); err != nil { //nolint:gosec // a count
+		if length, err = vectorLength(int(a.thread), uintptr(a.args[1]), int(a.args[2])); err != nil {
 			return 0, 0, err
 		}
 		if a.call != unix.SYS_WRITEV {
-			at = int64(a.args[3]) //nolint:gosec // an offset
+			at = int64(a.args[3])
 		}
 	case unix.SYS_FALLOCATE:
 		return size, 0, nil // at most it makes the file longer

@@ -75,7 +75,7 @@ func filterThisThread() (listener int, err error) {
 		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
 	}
 	equal := func(value uint32, yes, no int) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: value, Jt: uint8(yes), Jf: uint8(no)} //nolint:gosec // short
+		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: value, Jt: uint8(yes), Jf: uint8(no)}
 	}
 	give := func(value uint32) unix.SockFilter { return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: value} }
 	program := []unix.SockFilter{load(dataArch), equal(arch, 0, len(calls)+1), load(dataCall)}
@@ -86,7 +86,7 @@ func filterThisThread() (listener int, err error) {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
-	fprog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]} //nolint:gosec // short
+	fprog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
 	fd, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, uintptr(unsafe.Pointer(&fprog)))
 	runtime.KeepAlive(program)
 	if errno != 0 {
@@ -125,7 +125,7 @@ func (r *Recorder) answer() {
 	defer close(r.handled)
 	defer func() { _ = unix.Close(r.listener) }()
 	for {
-		poll := []unix.PollFd{{Fd: int32(r.listener), Events: unix.POLLIN}} //nolint:gosec // a descriptor
+		poll := []unix.PollFd{{Fd: int32(r.listener), Events: unix.POLLIN}}
 		if _, err := unix.Poll(poll, -1); errors.Is(err, unix.EINTR) {
 			continue
 		} else if err != nil || poll[0].Revents&unix.POLLIN == 0 {
@@ -169,14 +169,14 @@ func vectorLength(pid int, address uintptr, count int) (int64, error) {
 		return 0, nil
 	}
 	size := count * int(unsafe.Sizeof(vectors[0]))
-	local := []unix.Iovec{{Base: (*byte)(unsafe.Pointer(&vectors[0])), Len: uint64(size)}} //nolint:gosec // small
+	local := []unix.Iovec{{Base: (*byte)(unsafe.Pointer(&vectors[0])), Len: uint64(size)}}
 	remote := []unix.RemoteIovec{{Base: address, Len: size}}
 	if _, err := unix.ProcessVMReadv(pid, local, remote, 0); err != nil {
 		return 0, fmt.Errorf("read what a writev is given: %w", err)
 	}
 	total := int64(0)
 	for _, v := range vectors {
-		total += int64(v.Len) //nolint:gosec // a length
+		total += int64(v.Len)
 	}
 	return total, nil
 }

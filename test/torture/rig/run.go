@@ -41,7 +41,7 @@ type set interface {
 	Ensure(ctx context.Context) error // everything runs
 	Deaths() int                      // processes that ended by themselves
 	Note() string                     // what is left out, and why
-	close(keep string) error // keep is where data goes that would not stay; empty forgets it
+	close(keep string) error          // keep is where data goes that would not stay; empty forgets it
 }
 
 // Report is what a run came to.

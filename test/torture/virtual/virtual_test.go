@@ -1,0 +1,64 @@
+package virtual
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// options are the variables SEED, the first one, and SEEDS, how many.
+func options(t *testing.T) (from, seeds uint64) {
+	t.Helper()
+	from, seeds = number(t, "SEED", 1), number(t, "SEEDS", 300)
+	if testing.Short() {
+		seeds = min(seeds, 60)
+	}
+	return from, seeds
+}
+
+func number(t *testing.T, variable string, otherwise uint64) uint64 {
+	t.Helper()
+	text := os.Getenv(variable)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s=%s: %v", variable, text, err)
+	}
+	return n
+}
+
+func TestWhateverBreaksNothingIsLostAndNothingCountedTwice(t *testing.T) {
+	from, seeds := options(t)
+	faults, messages := 0, 0
+	for seed := from; seed < from+seeds; seed++ {
+		p := newPlan(seed)
+		o := run(t, p)
+		faults, messages = faults+len(o.fired)+len(p.events), messages+len(p.sends)
+		if len(o.breaches) == 0 {
+			continue
+		}
+		report(t, p, o)
+		if t.Failed() {
+			return
+		}
+	}
+	t.Logf("%d seeds from %d: %d messages, %d faults, nothing lost, nothing doubled, nothing unexpected", seeds, from, messages, faults)
+}
+
+// report shrinks a breach and prints it.
+func report(t *testing.T, p *plan, o outcome) {
+	t.Helper()
+	t.Errorf("seed %d: %d messages, %d faults:\n\t%s", p.seed, len(p.sends), len(o.fired)+len(p.events), strings.Join(o.breaches, "\n\t"))
+	small, found := shrink(t, p, o)
+	t.Logf("shrunk to %d messages, %d partitions:\n\t%s", len(small.sends), small.partitions, strings.Join(found.breaches, "\n\t"))
+	for _, f := range found.fired {
+		t.Logf("fault: %v", f)
+	}
+	for _, e := range small.events {
+		t.Logf("event: %v", e)
+	}
+	t.Logf("the calls of the smallest run:\n%s", strings.Join(found.trace, "\n"))
+}
