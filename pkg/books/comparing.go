@@ -275,7 +275,7 @@ func (c *comparison) device(ctx context.Context, d *device) error {
 		o := bus.Origin{Partition: d.partition, Position: store.UnpackPosition(packed)}
 		if one := want[o]; one != nil {
 			one.found++
-		} else if c.whole[d] && o.Compare(highest) < 0 {
+		} else if c.whole[d] && (o.Compare(highest) < 0 || c.complete && !c.open) {
 			h.unexpected++
 			c.breach(&Breach{What: Unexpected, Table: c.Table, Tenant: d.tenant, DeviceID: d.device, Partition: d.partition, Position: o.String(), Count: 1})
 		}

@@ -120,7 +120,7 @@ func (r *run) readPartition(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	end, err := p.End(ctx) // before the end of ingested, which then has all that the books tell of
+	end, err := p.End(ctx)
 	if err != nil {
 		return err
 	}
@@ -137,20 +137,31 @@ func (r *run) readPartition(ctx context.Context, n int) error {
 	if rd.fault != nil {
 		return rd.fault
 	}
-	if err := rd.begin(ctx, p, end); err != nil {
+	ended, err := ingested.End(ctx) // after the end of the books: it has all that they tell of
+	if err != nil {
+		return fmt.Errorf("find its end: %w", err)
+	}
+	if err := rd.begin(ctx, p, end, ended); err != nil {
 		return err
 	}
-	return rd.rest(ctx, ingested)
+	return rd.rest(ctx, ingested, ended)
 }
 
-// begin says where the books do not reach back to the beginning of what is asked for.
-func (r *reader) begin(ctx context.Context, p bus.Partition, end bus.Position) error {
+// begin says where the books, which end at end, do not reach back to the beginning of what is asked for. ended is the end of ingested.
+func (r *reader) begin(ctx context.Context, p bus.Partition, end, ended bus.Position) error {
 	if r.tiling.begun && r.tiling.first.Seq <= 1 {
 		return nil
 	}
 	at, whole, ok, err := oldest(ctx, p, end)
-	if err != nil || !ok || at < r.from() {
+	switch {
+	case err != nil, ok && at < r.from():
 		return err
+	case !ok && ended.IsZero():
+		return nil // nothing ever came
+	case !ok:
+		r.note("%s: there are no books: nothing is known of what was acknowledged", p.ID())
+		r.complete = false
+		return nil
 	}
 	if whole && r.tiling.begun {
 		r.note("%s: the books begin at %s, behind %s of the log: what came before is not in them", p.ID(), at.Std().Format(time.RFC3339), r.tiling.first)
@@ -271,11 +282,7 @@ func (r *reader) count(lines []line) {
 }
 
 // rest counts what stands on the log where no account of a router tells of it: after the newest one, and in gaps.
-func (r *reader) rest(ctx context.Context, ingested bus.Partition) error {
-	end, err := ingested.End(ctx)
-	if err != nil {
-		return fmt.Errorf("find its end: %w", err)
-	}
+func (r *reader) rest(ctx context.Context, ingested bus.Partition, end bus.Position) error {
 	for _, g := range r.tiling.gaps {
 		r.note("no router has told what it did with %s %s..%s", ingested.ID(), g.after, g.through)
 		r.complete = false

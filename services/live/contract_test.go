@@ -109,6 +109,8 @@ func TestAnswersAreAsTheContractSays(t *testing.T) {
 		{"POST", "/v1/dead-letters/0.1.0/replay", "/v1/dead-letters/{id}/replay", ""},
 		{"POST", "/v1/dead-letters/0.1.0/replay", "/v1/dead-letters/{id}/replay", `{"payload":"{\"DeviceId\":\"d\",\"n\":1}","dry_run":true}`},
 		{"GET", "/v1/status", "/v1/status", ""},
+		{"GET", "/v1/audit?from=2026-03-01T12:00:00Z&to=2026-03-01T13:00:00Z", "/v1/audit", ""},
+		{"GET", "/v1/audit?from=2026-03-01T12:00:00Z", "/v1/audit", ""},
 		{"POST", "/v1/sql", "/v1/sql", "SELECT * FROM device_state"},
 		{"POST", "/v1/sql", "/v1/sql", "SELECT"},
 		{"POST", "/v1/alarms/none/ack", "/v1/alarms/{id}/ack", ""},

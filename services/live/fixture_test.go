@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/millrace/millrace/pkg/books"
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/bus/mem"
 	"github.com/millrace/millrace/pkg/feed"
@@ -74,6 +75,9 @@ func startOn(tb testing.TB, log *mem.Log, change func(*live.Config, *live.Deps))
 		}
 	})
 	deps.Tables, deps.SQL = func(string) store.Reader { return f.db }, f.db
+	auditor := books.NewAuditor(log, deps.Tables, func(string) books.Progress { return nil })
+	auditor.Now = time.Now
+	deps.Audit = auditor
 	if change != nil {
 		change(&cfg, &deps)
 	}

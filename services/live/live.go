@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -56,6 +57,7 @@ type Deps struct {
 	Health   Readiness                               // may be nil
 	Status   func() Status                           // what else is alive in the process; may be nil
 	Decoder  *telemetry.Decoder                      // as the edge has it, for bodies that are put back; nil: one with the defaults
+	Audit    Auditor                                 // answers GET /v1/audit; nil: 501
 	Mounted  bool                                    // Handler is served by the caller: Run opens no listener
 	Listener net.Listener                            // to serve on in place of opening http.addr; Run closes it
 	Metrics  prometheus.Registerer                   // nil registers nothing
@@ -80,6 +82,8 @@ type Live struct {
 	rates   rates
 	decoder *telemetry.Decoder
 	handler http.Handler
+
+	auditing sync.Mutex // held by the one audit that is under way
 }
 
 // New checks the configuration and returns what serves it. Nothing is opened before Run.

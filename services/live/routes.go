@@ -38,6 +38,7 @@ func (l *Live) routes() []route {
 		{method: "GET", path: "/v1/dead-letters/{id}", scope: access.ScopeRead, answer: l.deadLetter},
 		{method: "POST", path: "/v1/dead-letters/{id}/replay", scope: access.ScopeAdmin, answer: l.replayLetter},
 		{method: "POST", path: "/v1/sql", scope: access.ScopeRead, answer: l.sql},
+		{method: "GET", path: "/v1/audit", scope: access.ScopeRead, answer: l.audit},
 		{method: "GET", path: "/v1/status", scope: access.ScopeRead, answer: l.status},
 		{method: "GET", path: "/v1/openapi.yaml", answer: contract("openapi.yaml")},
 		{method: "GET", path: "/v1/asyncapi.yaml", answer: contract("asyncapi.yaml")},

@@ -63,7 +63,7 @@ func (p *plant) newFront(ctx context.Context) (*front, error) {
 		}
 		started := p.process.Now()
 		deps.Status = func() live.Status { return p.status(f, started) }
-		deps.Tables = p.reader
+		deps.Tables, deps.Audit = p.reader, p.auditor()
 		if p.db != nil && p.cfg.Stores.Uses(stores.Embedded) {
 			deps.SQL = p.db
 		}

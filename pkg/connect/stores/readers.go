@@ -2,8 +2,10 @@ package stores
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/store"
 	"github.com/millrace/millrace/pkg/store/answer"
 )
@@ -22,6 +24,28 @@ func (s *Set) Reader(table string) store.Reader {
 		return nil
 	}
 	return lazyReader{s, name}
+}
+
+// Progress returns how far a worker's writes into table cover a partition; nil where that cannot be reached from here.
+func (s *Set) Progress(table string) func(ctx context.Context, worker string, p bus.PartitionID) (bus.Progress, bool, error) {
+	name := s.cfg.Tables.engineOf(table)
+	if name == "" || name == Embedded {
+		return nil
+	}
+	return func(ctx context.Context, worker string, p bus.PartitionID) (bus.Progress, bool, error) {
+		e, err := s.engine(ctx, name)
+		if err != nil {
+			return bus.Progress{}, false, err
+		}
+		switch table {
+		case store.TableMessages:
+			return e.history.Progress(ctx, worker, p)
+		case store.TableLogs:
+			return e.logs.Progress(ctx, worker, p)
+		default:
+			return bus.Progress{}, false, fmt.Errorf("progress of %s: %w", table, errors.ErrUnsupported)
+		}
+	}
 }
 
 // SQL returns what answers SQL over the tables of ClickHouse; nil where it keeps none. The other engines speak none, or not ours.
@@ -44,6 +68,18 @@ func (r lazyReader) Select(ctx context.Context, selection store.Selection, each 
 		return fmt.Errorf("select from %s: %w", selection.Table, err)
 	}
 	return e.reader.Select(ctx, selection, each)
+}
+
+// Count implements store.Counter, where the engine does.
+func (r lazyReader) Count(ctx context.Context, q store.CountQuery, each func(store.DeviceCount) error) error {
+	e, err := r.set.engine(ctx, r.name)
+	if err != nil {
+		return fmt.Errorf("count %s: %w", q.Table, err)
+	}
+	if c, ok := e.reader.(store.Counter); ok {
+		return c.Count(ctx, q, each)
+	}
+	return fmt.Errorf("count %s: %s: %w", q.Table, r.name, errors.ErrUnsupported)
 }
 
 // Query implements Queries.

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/pkg/access"
+	"github.com/millrace/millrace/pkg/books"
 	"github.com/millrace/millrace/pkg/connect"
 	"github.com/millrace/millrace/pkg/connect/stores"
 	"github.com/millrace/millrace/pkg/feed"
@@ -41,7 +42,9 @@ func run(ctx context.Context, w *connect.Worker) error {
 	deps := live.Deps{
 		Bus: log, Feed: hub, Publish: connect.Publish(log), Group: log, Health: w.Health, Metrics: w.Metrics, Log: w.Log, Now: w.Now,
 	}
-	deps.Tables = tables.Reader
+	auditor := books.NewAuditor(log, tables.Reader, tables.Progress)
+	auditor.Now = w.Now
+	deps.Tables, deps.Audit = tables.Reader, auditor
 	if sql := tables.SQL(); sql != nil { // a nil interface in another is not nil
 		deps.SQL = sql
 	}
