@@ -23,6 +23,7 @@ import (
 	"github.com/millrace/millrace/pkg/store/duckdb"
 	"github.com/millrace/millrace/pkg/store/parquet"
 	"github.com/millrace/millrace/pkg/worker"
+	"github.com/millrace/millrace/services/standalone/internal/damage"
 )
 
 // plant is everything that the workers of this process share.
@@ -42,6 +43,8 @@ type plant struct {
 	stores  *stores.Set      // the engines that are not embedded
 	keep    keepers
 	feed    *feed.Hub
+	book    *damage.Book
+	found   found
 
 	still   bool           // nothing is written, so the stores stay as they are
 	closers []func() error // in the order of opening
@@ -54,7 +57,7 @@ func open(ctx context.Context, cfg Config, p *service.Process) (*plant, error) {
 		return nil, err
 	}
 	pl := &plant{cfg: cfg, process: p, log: p.Log, metrics: p.Metrics, loops: loops, reruns: reruns{reg: p.Metrics}}
-	for _, step := range []func(context.Context) error{pl.openData, pl.openKeys, pl.openBus, pl.openEmbedded, pl.openStores, pl.openFeed} {
+	for _, step := range []func(context.Context) error{pl.openData, pl.openBook, pl.openKeys, pl.openBus, pl.openEmbedded, pl.openStores, pl.mend, pl.openFeed} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, pl.close())
 		}
@@ -119,7 +122,7 @@ func (p *plant) openBus(ctx context.Context) error {
 	}
 	p.closers = append(p.closers, func() error { conn.Close(); return nil })
 	cfg := p.cfg.Bus.NATS(deps)
-	cfg.Conn, cfg.Synced = conn, true
+	cfg.Conn, cfg.Synced, cfg.Ends = conn, true, filepath.Join(p.cfg.Data, endsName)
 	log, err := nats.Open(ctx, cfg)
 	if err != nil {
 		return err
@@ -158,7 +161,7 @@ func (p *plant) openEmbedded(ctx context.Context) error {
 		return nil
 	}
 	history := parquet.Config{
-		Dir: p.cfg.archive(), Manifest: filepath.Join(p.cfg.Data, "manifest.json"),
+		Dir: p.cfg.archive(), Manifest: filepath.Join(p.cfg.Data, manifestName),
 		SegmentAge: p.cfg.History.SegmentAge, MemoryBytes: int64(p.cfg.History.Memory), Retention: p.cfg.History.Retention,
 		MergeDelay: p.cfg.History.MergeDelay, DiskWarn: p.cfg.History.DiskWarn,
 		Metrics: parquet.NewMetrics(p.metrics), Log: p.log, Now: p.process.Now,
@@ -177,8 +180,8 @@ func (p *plant) openEmbedded(ctx context.Context) error {
 		defer cancel()
 		return p.history.Close(ctx)
 	})
-	p.db, err = duckdb.Open(ctx, duckdb.Config{
-		Path: filepath.Join(p.cfg.Data, "millrace.duckdb"), MemoryLimit: int64(p.cfg.DuckDB.Memory), Threads: p.cfg.DuckDB.Threads,
+	err = p.openDatabase(ctx, duckdb.Config{
+		Path: filepath.Join(p.cfg.Data, databaseName), MemoryLimit: int64(p.cfg.DuckDB.Memory), Threads: p.cfg.DuckDB.Threads,
 		ArchiveDir: p.cfg.archive(), History: p.history, Queries: p.cfg.DuckDB.Queries, Log: p.log, Now: p.process.Now,
 	})
 	if err != nil {
