@@ -166,6 +166,20 @@ func (l *Log) Trim(id bus.PartitionID, through bus.Position) {
 	}
 }
 
+// TrimRead drops the records of the partition that every group has read, as far as it has said so by its commits, and returns
+// them.
+func (l *Log) TrimRead(id bus.PartitionID) []bus.Record {
+	p, err := l.disk.partition(id)
+	if err != nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before := slices.Clone(p.recs)
+	p.makeRoom(0)
+	return before[:len(before)-len(p.recs)]
+}
+
 // Cut drops the records of the partition after position and reuses their positions: what a loss of power does to a log that
 // acknowledges before it has them on disk. No log of ours may ever do that; it is there to show that a harness would see it.
 func (l *Log) Cut(id bus.PartitionID, after bus.Position) {
