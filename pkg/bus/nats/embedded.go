@@ -11,6 +11,7 @@ import (
 	"math"
 	"net"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -44,12 +45,17 @@ type Access struct {
 	Subscribe []string
 }
 
-// Server is a NATS server in this process that syncs every append.
+// Server is a NATS server in this process that syncs every append. When it could not write, as on a full disk, it is
+// started again in place once the disk takes writes: connections are made again by themselves.
 type Server struct {
-	srv      *server.Server
+	srv      atomic.Pointer[server.Server]
+	cfg      EmbeddedConfig // its Addr with the port that was found
+	bridge   *serverLog
 	password string
 	unlock   func()
 	own      atomic.Int64 // connections that Connect made and that are not closed
+	stop     context.CancelFunc
+	running  sync.WaitGroup
 }
 
 // Embedded starts a server and returns when it is ready. ctx limits the start only. It handles no signals; the caller ends it
@@ -58,29 +64,49 @@ func Embedded(ctx context.Context, cfg EmbeddedConfig) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{password: rand.Text()}
-	opts, err := s.options(cfg)
-	if err != nil {
+	s := &Server{password: rand.Text(), cfg: cfg}
+	if _, err := s.options(); err != nil {
 		return nil, fmt.Errorf("start the embedded NATS server: %w", err)
 	}
+	var err error
 	if s.unlock, err = lockDir(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("start the embedded NATS server: %w", err)
 	}
-	if s.srv, err = server.NewServer(opts); err != nil {
+	s.bridge = &serverLog{log: cfg.Log.With("part", "nats-server"), unwritten: make(chan struct{}, 1)}
+	if err := s.start(ctx); err != nil {
 		s.unlock()
-		return nil, fmt.Errorf("start the embedded NATS server: %w", err)
-	}
-	bridge := &serverLog{log: cfg.Log.With("part", "nats-server")}
-	s.srv.SetLoggerV2(bridge, false, false, false)
-	s.srv.Start()
-	if err := s.awaitReady(ctx, bridge); err != nil {
-		s.Shutdown()
 		return nil, fmt.Errorf("start the embedded NATS server in %s: %w", cfg.Dir, err)
 	}
+	var life context.Context
+	life, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	s.running.Go(func() { s.reopen(life) })
 	return s, nil
 }
 
-func (s *Server) options(cfg EmbeddedConfig) (*server.Options, error) {
+// start starts a server and returns when it is ready; on an error none is left.
+func (s *Server) start(ctx context.Context) error {
+	opts, err := s.options()
+	if err != nil {
+		return err
+	}
+	srv, err := server.NewServer(opts)
+	if err != nil {
+		return err
+	}
+	s.bridge.begin()
+	srv.SetLoggerV2(s.bridge, false, false, false)
+	srv.Start()
+	if err := awaitReady(ctx, srv, s.bridge); err != nil {
+		srv.Shutdown()
+		srv.WaitForShutdown()
+		return err
+	}
+	s.srv.Store(srv)
+	return nil
+}
+
+func (s *Server) options() (*server.Options, error) {
+	cfg := s.cfg
 	if cfg.Dir == "" {
 		return nil, errors.New("dir: empty, want a directory")
 	}
@@ -115,11 +141,11 @@ func (s *Server) options(cfg EmbeddedConfig) (*server.Options, error) {
 }
 
 // awaitReady waits until the server serves, gives up by itself, or ctx ends.
-func (s *Server) awaitReady(ctx context.Context, bridge *serverLog) error {
+func awaitReady(ctx context.Context, srv *server.Server, bridge *serverLog) error {
 	const step = 50 * time.Millisecond
 	for deadline := time.NewTimer(startMax); ; {
-		if s.srv.ReadyForConnections(step) {
-			if s.srv.JetStreamEnabled() {
+		if srv.ReadyForConnections(step) {
+			if srv.JetStreamEnabled() {
 				return nil
 			}
 			return fmt.Errorf("JetStream is not running: %s", bridge.lastFault())
@@ -141,16 +167,17 @@ func (s *Server) awaitReady(ctx context.Context, bridge *serverLog) error {
 
 // Addr returns where clients may connect, as a URL; "" where they may not.
 func (s *Server) Addr() string {
-	if s.srv.Addr() == nil {
+	srv := s.srv.Load()
+	if srv.Addr() == nil {
 		return ""
 	}
-	return s.srv.ClientURL()
+	return srv.ClientURL()
 }
 
 // Connect returns a connection of this process to the server, past the network and Authorize. The caller closes it.
 func (s *Server) Connect() (*nats.Conn, error) {
-	conn, err := nats.Connect("", nats.InProcessServer(s.srv), nats.Name("millrace"), nats.UserInfo(embeddedUser, s.password),
-		nats.ReconnectBufSize(-1), nats.MaxReconnects(-1), nats.ClosedHandler(func(*nats.Conn) { s.own.Add(-1) }))
+	conn, err := nats.Connect("", nats.InProcessServer(s), nats.Name("millrace"), nats.UserInfo(embeddedUser, s.password),
+		nats.ReconnectBufSize(-1), nats.ReconnectWait(100*time.Millisecond), nats.MaxReconnects(-1), nats.ClosedHandler(func(*nats.Conn) { s.own.Add(-1) }))
 	s.own.Add(1)
 	if err != nil {
 		s.own.Add(-1)
@@ -159,10 +186,16 @@ func (s *Server) Connect() (*nats.Conn, error) {
 	return conn, nil
 }
 
+// InProcessConn implements nats.InProcessConnProvider: a connection to the server that runs now.
+func (s *Server) InProcessConn() (net.Conn, error) { return s.srv.Load().InProcessConn() }
+
 // Shutdown stops the server and returns when all its data is written and its files are closed.
 func (s *Server) Shutdown() {
-	s.srv.Shutdown()
-	s.srv.WaitForShutdown()
+	s.stop()
+	s.running.Wait()
+	srv := s.srv.Load()
+	srv.Shutdown()
+	srv.WaitForShutdown()
 	s.unlock()
 }
 

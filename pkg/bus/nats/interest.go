@@ -10,11 +10,11 @@ import (
 // is such a client it walks the subscriptions of the server, some hundreds: to be asked about once a second.
 func (s *Server) Interest(root string) bool {
 	const page = 1024
-	if int64(s.srv.NumClients()) <= s.own.Load() {
+	if int64(s.srv.Load().NumClients()) <= s.own.Load() {
 		return false // half a millisecond spared, a sixth of what an idle process took
 	}
 	for offset := 0; ; offset += page {
-		list, err := s.srv.Subsz(&server.SubszOptions{Subscriptions: true, Offset: offset, Limit: page})
+		list, err := s.srv.Load().Subsz(&server.SubszOptions{Subscriptions: true, Offset: offset, Limit: page})
 		if err != nil {
 			return true // not known: better too much than too little
 		}
