@@ -45,7 +45,7 @@ func (s *share[Row]) commit(ctx context.Context) error {
 	now := l.Now()
 	s.nextCommit = now.Add(max(l.CommitEvery, min(commitPauseRatio*took, commitPauseMax)))
 	s.nextSilent = now.Add(silentCommitEvery)
-	if now.Before(s.nextHint) {
+	if now.Before(s.nextHint) && (s.hintBytes < trimHintBytes || l.busProgress()) {
 		return nil
 	}
 	return s.hint(ctx, false)
@@ -69,6 +69,7 @@ func (s *share[Row]) written() {
 	clear(s.out.Publish)
 	clear(s.letters)
 	s.out.Rows, s.out.Publish, s.letters = s.out.Rows[:0], s.out.Publish[:0], s.letters[:0]
+	s.hintBytes += s.bytes
 	s.bytes, s.dirty = 0, false
 }
 
@@ -146,7 +147,7 @@ func (s *share[Row]) hint(ctx context.Context, last bool) error {
 	if s.loop.busProgress() {
 		every = busCommitEvery
 	}
-	s.nextHint = s.loop.Now().Add(every)
+	s.nextHint, s.hintBytes = s.loop.Now().Add(every), 0
 	for _, p := range s.parts {
 		f := func() error { return s.hintPart(ctx, p) }
 		if last {

@@ -23,6 +23,7 @@ const (
 	tickEvery         = time.Second
 	busCommitEvery    = 2 * time.Second  // where the bus keeps the progress; each costs the log a sync for every partition
 	trimHintEvery     = 10 * time.Second // where it only says what may be trimmed
+	trimHintBytes     = 8 << 20          // of records since the last hint, after which one comes sooner: a full log waits for it
 	silentCommitEvery = 2 * time.Second  // of a progress without rows, records or dead letters
 	commitPauseMax    = 30 * time.Second // however dear a write is
 	commitPauseRatio  = 5                // so writing takes a sixth of the time at most

@@ -19,6 +19,25 @@ func newBackoff() *backoff.ExponentialBackOff {
 		backoff.WithMaxElapsedTime(0))
 }
 
+// fullPauseMax bounds the pause after bus.ErrFull: that an append is refused costs next to nothing, and while one share waits for a
+// room that is there already, the log's other writers take it.
+const fullPauseMax = time.Second
+
+// impatient is a backoff that waits less long where the last error says that the log is full.
+type impatient struct {
+	*backoff.ExponentialBackOff
+	last *error
+}
+
+// NextBackOff implements backoff.BackOff.
+func (b *impatient) NextBackOff() time.Duration {
+	pause := b.ExponentialBackOff.NextBackOff()
+	if errors.Is(*b.last, bus.ErrFull) {
+		return min(pause, fullPauseMax)
+	}
+	return pause
+}
+
 // retry calls f until it returns nil, an error that no repetition mends, or ctx ends. While it waits nothing is taken, so
 // memory stays bounded and the log keeps the rest.
 func (s *share[Row]) retry(ctx context.Context, what string, f func() error) error {
@@ -30,7 +49,7 @@ func (s *share[Row]) retry(ctx context.Context, what string, f func() error) err
 		}
 		return last
 	}
-	err := backoff.RetryNotify(op, backoff.WithContext(newBackoff(), ctx), func(err error, pause time.Duration) {
+	err := backoff.RetryNotify(op, backoff.WithContext(&impatient{newBackoff(), &last}, ctx), func(err error, pause time.Duration) {
 		s.track.retry(what, err)
 		s.loop.Metrics.retries.WithLabelValues(s.loop.Worker).Inc()
 		s.loop.Log.WarnContext(ctx, "trying again", "worker", s.loop.Worker, "share", s.bus.Number, "step", what, "pause", pause, "error", err)

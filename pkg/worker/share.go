@@ -38,6 +38,7 @@ type share[Row any] struct {
 	nextCommit time.Time
 	nextSilent time.Time // likewise, where a commit would be silent
 	nextHint   time.Time
+	hintBytes  int // of the records committed since the last hint
 
 	fetched chan fetched        // filled by the readers
 	ahead   *semaphore.Weighted // bytes in fetched and in the readers' hands
