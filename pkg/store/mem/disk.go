@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/millrace/millrace/pkg/store"
 	"github.com/millrace/millrace/pkg/telemetry"
@@ -29,7 +30,7 @@ func newDisk() *disk {
 		messages:   newGrown(store.TableMessages, cloneMessage),
 		segments:   newGrown(TableSegments, cloneMessage),
 		logs:       newGrown(store.TableLogs, cloneMessage),
-		letters:    newGrown(store.TableDeadLetters, cloneLetter),
+		letters:    newLetters(),
 		aggregates: newKeyed(store.TableAggregates, windowKey, func(_, _ *store.AggregateRow) bool { return true }, cloneAggregate),
 		alarms: newKeyed(store.TableAlarms, func(a *telemetry.Alarm) string { return a.AlarmID },
 			func(next, old *telemetry.Alarm) bool { return next.Revision > old.Revision }, cloneAlarm),
@@ -51,6 +52,27 @@ func (d *disk) copy() *disk {
 
 func cloneMessage(r *store.MessageRow) store.MessageRow {
 	return store.MessageRow{Message: r.Message.Clone(), Origin: r.Origin}
+}
+
+// newLetters makes the table dead_letters, in which a note is no row: it marks the letter that was put back.
+func newLetters() *grown[store.DeadLetterRow] {
+	g := newGrown(store.TableDeadLetters, cloneLetter)
+	add := g.put
+	g.put = func(rows []store.DeadLetterRow) {
+		for i := range rows {
+			note := &rows[i]
+			if note.ReplayOf == "" {
+				add(rows[i : i+1])
+				continue
+			}
+			at := slices.IndexFunc(g.all, func(d store.DeadLetterRow) bool { return d.At.ID() == note.ReplayOf })
+			if at >= 0 {
+				g.all = slices.Clone(g.all) // readers may have the old one
+				g.all[at].ReplayedBy, g.all[at].ReplayedAt = strings.Clone(note.ReplayedBy), note.ReplayedAt
+			}
+		}
+	}
+	return g
 }
 
 func cloneLetter(r *store.DeadLetterRow) store.DeadLetterRow {

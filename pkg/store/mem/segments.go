@@ -17,7 +17,7 @@ import (
 type segments struct {
 	store *Store
 
-	flushing sync.Mutex // one flush at a time
+	flushing chan struct{} // of size 1: one flush at a time. It is no mutex, since a bubble's time stands still while one is waited for
 
 	mu   sync.Mutex
 	held map[progressKey]*segment
@@ -106,8 +106,12 @@ func (h *segments) Progress(ctx context.Context, worker string, id bus.Partition
 // Flush implements store.Buffered: what each worker holds becomes one write. What another owner has overtaken is dropped, with
 // store.ErrFenced.
 func (h *segments) Flush(ctx context.Context) error {
-	h.flushing.Lock()
-	defer h.flushing.Unlock()
+	select {
+	case h.flushing <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-h.flushing }()
 	h.mu.Lock()
 	held := h.held
 	workers := make(map[string]bool)

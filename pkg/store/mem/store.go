@@ -36,7 +36,7 @@ func New() *Store { return newHandle(newDisk()) }
 
 func newHandle(d *disk) *Store {
 	s := &Store{disk: d}
-	s.segments.store = s
+	s.segments.store, s.segments.flushing = s, make(chan struct{}, 1)
 	return s
 }
 
