@@ -52,6 +52,7 @@ func (h *History) commit(change func(*manifest) error, swap func()) error {
 	if err := next.save(h.cfg.FS, h.cfg.Manifest); err != nil {
 		return err
 	}
+	h.saveCopy(next)
 	kept := make(map[string]bool, len(next.Files))
 	for i := range next.Files {
 		kept[next.Files[i].Path] = true
@@ -76,6 +77,9 @@ func (h *History) commit(change func(*manifest) error, swap func()) error {
 
 // removeDoomed deletes the files that no snapshot can see and whose grace is over.
 func (h *History) removeDoomed(now time.Time) error {
+	if !h.copyAgrees() {
+		return nil // what it names must stay
+	}
 	h.mu.Lock()
 	oldest := h.catalog.current.Generation
 	for g := range h.catalog.readers {

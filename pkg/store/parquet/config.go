@@ -13,6 +13,13 @@ import (
 type Config struct {
 	Dir      string // of the archive; created where it is missing
 	Manifest string // path of the manifest; Dir/manifest.json
+	// Copy is the path of a second manifest, written after the first, which stands in for one that is damaged, gone or an older copy;
+	// Dir/.manifest.copy
+	Copy string
+	// Aside is the folder, outside of Dir, to which damaged files are moved; "" leaves them where they are, with ".damaged" behind their names.
+	Aside string
+	// Found is told of whatever is found damaged, once, from any goroutine; may be nil.
+	Found func(Finding)
 
 	SegmentRows int           // rows in memory that make a close; 1,048,576
 	SegmentAge  time.Duration // age of the oldest row in memory that makes a close; 60 s
@@ -57,6 +64,10 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.Dir = dir
 	c.Manifest = cmp.Or(c.Manifest, filepath.Join(dir, "manifest.json"))
+	c.Copy = cmp.Or(c.Copy, filepath.Join(dir, ".manifest.copy"))
+	if c.Found == nil {
+		c.Found = func(Finding) {}
+	}
 	c.SegmentRows = cmp.Or(c.SegmentRows, 1<<20)
 	c.SegmentAge = cmp.Or(c.SegmentAge, time.Minute)
 	c.MemoryBytes = cmp.Or(c.MemoryBytes, 256<<20)

@@ -34,6 +34,8 @@ type History struct {
 	health  Health
 	growth  growth
 	closed  bool
+	copied  uint64 // generation of the second manifest
+	checked scrubbed
 }
 
 var (

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/store/gather"
@@ -50,12 +51,43 @@ type FileInfo struct {
 // Device is a device's name in the order of files.
 type Device = parquetfile.Device
 
-// DamagedRecord is a file that was named and could not be read. It was renamed to Path with ".damaged" behind it.
+// DamagedRecord is a file that was named and could not be read.
 type DamagedRecord struct {
-	Path   string         `json:"path"`
+	Path   string         `json:"path"` // relative to the archive, with slashes
 	Rows   int64          `json:"rows"`
 	Reason string         `json:"reason"`
 	Found  telemetry.Time `json:"found"`
+	Aside  string         `json:"aside,omitempty"` // where the file is now
+	// What is known of its rows, as of FileInfo; zero in what an earlier release has noted.
+	MinEvent telemetry.Time `json:"min_event,omitempty"`
+	MaxEvent telemetry.Time `json:"max_event,omitempty"`
+	First    Device         `json:"first,omitzero"`
+	Last     Device         `json:"last,omitzero"`
+	// Restored is how many of its rows were made again, and Searched says that whoever could make them again has looked.
+	Restored int64 `json:"restored,omitempty"`
+	Searched bool  `json:"searched,omitempty"`
+}
+
+// String says it in a line.
+func (d DamagedRecord) String() string {
+	text := fmt.Sprintf("%s (%d rows) cannot be read: %s", d.Path, d.Rows, d.Reason)
+	switch {
+	case d.Restored >= d.Rows:
+		return text + "; all its rows were made again"
+	case !d.Searched:
+		return text + "; its rows are missing until they are made again"
+	}
+	return text + fmt.Sprintf("; %d rows were made again, %d are missing: events from %s to %s of devices from %s to %s", d.Restored, d.Rows-d.Restored,
+		d.MinEvent.Std().UTC().Format(time.RFC3339), d.MaxEvent.Std().UTC().Format(time.RFC3339), d.First.ID, d.Last.ID)
+}
+
+// Finding is something that was found damaged.
+type Finding struct {
+	Manifest bool   // it is about a manifest, else about a file of rows
+	Path     string // absolute
+	What     string // what is wrong, and what became of it
+	Lost     string // what cannot be had again; "" where nothing is, or it is not known yet
+	Aside    string // where the damaged file is now; "" where it is gone
 }
 
 // clone returns a copy whose lists may be changed.

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"iter"
 	"os"
+	"syscall"
 
 	"github.com/millrace/millrace/pkg/store"
 	"github.com/millrace/millrace/pkg/store/parquetfile"
@@ -24,10 +25,16 @@ func (e *damagedError) Unwrap() error { return e.err }
 
 // damaged makes a damagedError of whatever went wrong while path was read, unless the operating system refused the reading.
 func damaged(path string, err error) error {
-	if refused := (*fs.PathError)(nil); errors.As(err, &refused) && !errors.Is(err, fs.ErrNotExist) {
+	if refused := (*fs.PathError)(nil); errors.As(err, &refused) && !ofTheFile(refused) {
 		return fmt.Errorf("read %s: %w", path, err)
 	}
 	return &damagedError{path, err}
+}
+
+// ofTheFile reports whether a refusal is about that one file, and will be the same tomorrow: it is not there, it is no file, or the disk cannot
+// read it. Too many open files, or a lack of rights, are no damage.
+func ofTheFile(refused *fs.PathError) bool {
+	return errors.Is(refused, fs.ErrNotExist) || errors.Is(refused, syscall.EISDIR) || errors.Is(refused, syscall.ENOTDIR) || errors.Is(refused, syscall.EIO)
 }
 
 // ReadFile yields the rows of a file of an archive in their order. Columns that the file lacks are empty, those that are not

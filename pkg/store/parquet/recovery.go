@@ -17,7 +17,7 @@ import (
 // recover makes the folder and the manifest agree: what an earlier process wrote and did not make count is removed, what
 // counts and is not whole is set aside.
 func (h *History) recover(ctx context.Context) error {
-	m, err := loadManifest(h.cfg.Manifest)
+	m, err := h.loadEither()
 	if err != nil {
 		return err
 	}
@@ -45,10 +45,15 @@ func (h *History) recover(ctx context.Context) error {
 	h.next = m.Next
 	h.catalog.current, h.catalog.paths = m, absolute(h.cfg.Dir, m.Files)
 	h.cfg.Metrics.catalog(m)
-	if err := h.removeUnlisted(m, found); err != nil {
+	listed, err := h.verify(m)
+	if err != nil {
 		return err
 	}
-	return h.verify(m)
+	if err := h.removeUnlisted(m, found, listed); err != nil {
+		return err
+	}
+	h.saveCopy(h.catalog.current)
+	return nil
 }
 
 // survey returns the paths, relative and with slashes, of the files in the folder that have a name of ours, and logs foreign ones.
@@ -65,7 +70,7 @@ func (h *History) survey(ctx context.Context) (ours []string, err error) {
 		switch {
 		case isOurs(path):
 			ours = append(ours, filepath.ToSlash(rel))
-		case path == h.cfg.Manifest, path == h.cfg.Manifest+tempSuffix, e.Name() == lockName, strings.HasSuffix(path, damagedSuffix):
+		case path == h.cfg.Manifest, path == h.cfg.Manifest+tempSuffix, path == h.cfg.Copy, path == h.cfg.Copy+tempSuffix, e.Name() == lockName, strings.HasSuffix(path, damagedSuffix):
 		default:
 			if foreign++; foreign <= 3 {
 				h.cfg.Log.Warn("history: a file in the archive is not ours; it is left alone and never read", "path", path)
@@ -82,7 +87,9 @@ func (h *History) survey(ctx context.Context) (ours []string, err error) {
 	return ours, nil
 }
 
-func (h *History) removeUnlisted(m *manifest, found []string) error {
+// removeUnlisted removes the files that m does not name. Where a file that it names is gone, m may be older than the folder, and the files
+// are moved away instead.
+func (h *History) removeUnlisted(m *manifest, found []string, whole bool) error {
 	listed := make(map[string]bool, len(m.Files))
 	for i := range m.Files {
 		listed[m.Files[i].Path] = true
@@ -90,6 +97,17 @@ func (h *History) removeUnlisted(m *manifest, found []string) error {
 	removed := 0
 	for _, path := range found {
 		if listed[path] {
+			continue
+		}
+		if !whole {
+			aside, err := h.moveAside(path)
+			if err != nil {
+				return fmt.Errorf("move away %s, which no manifest names: %w", path, err)
+			}
+			h.cfg.Found(Finding{
+				Path: filepath.Join(h.cfg.Dir, filepath.FromSlash(path)), Aside: aside,
+				What: "no manifest names it, though others that it names are gone, so the manifest may be an older one: it is kept and not read",
+			})
 			continue
 		}
 		if err := h.cfg.FS.Remove(filepath.Join(h.cfg.Dir, filepath.FromSlash(path))); err != nil {
@@ -103,19 +121,22 @@ func (h *History) removeUnlisted(m *manifest, found []string) error {
 	return nil
 }
 
-// verify sets aside the files that are missing or cut. It reads 8 bytes of each; the rest is checked when it is read.
-func (h *History) verify(m *manifest) error {
+// verify sets aside the files that are missing or cut; whole says that none is missing. It reads 8 bytes of each; the rest is checked by and
+// by, and when it is read.
+func (h *History) verify(m *manifest) (whole bool, err error) {
+	whole = true
 	for i := range m.Files {
 		path := filepath.Join(h.cfg.Dir, filepath.FromSlash(m.Files[i].Path))
 		err := verifyFile(path, m.Files[i].Bytes)
 		if d := (*damagedError)(nil); errors.As(err, &d) {
+			whole = whole && !errors.Is(err, fs.ErrNotExist)
 			err = h.setAside(m.Files[i].Path, d.err.Error())
 		}
 		if err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return whole, nil
 }
 
 func verifyFile(path string, size int64) (err error) {
@@ -137,8 +158,8 @@ func verifyFile(path string, size int64) (err error) {
 	return nil
 }
 
-// SetAside takes a file that cannot be read out of history: it is renamed to its name with ".damaged" behind it, and the
-// manifest remembers the loss, which Status and the log tell. path is absolute, as in Snapshot.Files. A path that no manifest names is
+// SetAside takes a file that cannot be read out of history: it is moved to Config.Aside, or renamed to its name with ".damaged" behind it, and
+// the manifest remembers the loss, which Status and the log tell. path is absolute, as in Snapshot.Files. A path that no manifest names is
 // nothing to do.
 func (h *History) SetAside(path, reason string) error {
 	rel, err := filepath.Rel(h.cfg.Dir, path)
@@ -160,7 +181,10 @@ func (h *History) setAside(rel, reason string) error {
 		}
 		lost = m.Files[i]
 		m.Files = slices.Delete(m.Files, i, i+1)
-		m.Damaged = append(m.Damaged, DamagedRecord{Path: rel, Rows: lost.Rows, Reason: reason, Found: telemetry.At(h.cfg.Now())})
+		m.Damaged = append(m.Damaged, DamagedRecord{
+			Path: rel, Rows: lost.Rows, Reason: reason, Found: telemetry.At(h.cfg.Now()), Aside: h.asidePath(rel),
+			MinEvent: lost.MinEvent, MaxEvent: lost.MaxEvent, First: lost.First, Last: lost.Last,
+		})
 		return nil
 	}, func() {
 		last := len(h.catalog.doomed) - 1 // commit has just added it; it is kept for who wants to repair it
@@ -172,10 +196,35 @@ func (h *History) setAside(rel, reason string) error {
 	if err != nil {
 		return fmt.Errorf("set aside %s: %w", path, err)
 	}
-	h.cfg.Log.Error("history: a file cannot be read; its rows are lost to queries until it is repaired",
-		"path", path, "kept_as", path+damagedSuffix, "rows", lost.Rows, "reason", reason)
-	if err := h.cfg.FS.Rename(path, path+damagedSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	aside, err := h.moveAside(rel)
+	if err != nil {
 		return fmt.Errorf("set aside %s: %w", path, err)
 	}
+	h.cfg.Log.Error("history: a file cannot be read; its rows are lost to queries until they are made again",
+		"path", path, "kept_as", aside, "rows", lost.Rows, "reason", reason)
+	h.cfg.Found(Finding{Path: path, Aside: aside, What: fmt.Sprintf("%s; its %d rows are made again as far as the log has them", reason, lost.Rows)})
 	return nil
+}
+
+// asidePath is where a file of the archive goes when it is set aside.
+func (h *History) asidePath(rel string) string {
+	if h.cfg.Aside == "" {
+		return filepath.Join(h.cfg.Dir, filepath.FromSlash(rel)) + damagedSuffix
+	}
+	return filepath.Join(h.cfg.Aside, strings.ReplaceAll(rel, "/", "_"))
+}
+
+// moveAside moves a file, and returns where to; "" where it is not there.
+func (h *History) moveAside(rel string) (aside string, err error) {
+	aside = h.asidePath(rel)
+	if h.cfg.Aside != "" {
+		if err := h.cfg.FS.MkdirAll(h.cfg.Aside); err != nil {
+			return "", err
+		}
+	}
+	err = h.cfg.FS.Rename(filepath.Join(h.cfg.Dir, filepath.FromSlash(rel)), aside)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return aside, err
 }

@@ -28,6 +28,7 @@ func (h *History) Maintain(ctx context.Context) error {
 	h.upkeepMu.Lock()
 	defer h.upkeepMu.Unlock()
 	h.watchDisk()
+	h.renewCopy()
 	err := errors.Join(h.expire(), h.removeDoomed(h.cfg.Now()))
 	for err == nil && ctx.Err() == nil {
 		var more bool
@@ -36,7 +37,7 @@ func (h *History) Maintain(ctx context.Context) error {
 		}
 		err = errors.Join(err, h.removeDoomed(h.cfg.Now()))
 	}
-	return err
+	return errors.Join(err, h.scrub(ctx))
 }
 
 // mergeNext does one merge or split; more is false where none is due. A file that turns out damaged is set aside.

@@ -331,7 +331,7 @@ func TestAFileThatIsFoundDamagedByAMergeIsSetAsideAndTheOthersAreMerged(t *testi
 	}
 }
 
-func TestAManifestThatCannotBeTrustedStopsTheOpening(t *testing.T) {
+func TestTwoManifestsThatCannotBeTrustedStopTheOpening(t *testing.T) {
 	for _, c := range []struct {
 		name, want string
 		change     func(b []byte) []byte
@@ -351,13 +351,15 @@ func TestAManifestThatCannotBeTrustedStopsTheOpening(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if c.change == nil {
-				err = os.Remove(path)
-			} else {
-				err = os.WriteFile(path, c.change(b), 0o600)
-			}
-			if err != nil {
-				t.Fatal(err)
+			for _, path := range []string{path, filepath.Join(cfg.Dir, ".manifest.copy")} {
+				if c.change == nil {
+					err = os.Remove(path)
+				} else {
+					err = os.WriteFile(path, c.change(bytes.Clone(b)), 0o600)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
 			}
 			if _, err := parquet.Open(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("open: %v, want %q", err, c.want)

@@ -1,0 +1,88 @@
+package parquet
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+const (
+	scrubBytes = 64 << 20       // of one pass of Maintain: at its pace of every 10 s half a terabyte a day
+	scrubEvery = 24 * time.Hour // for each file
+)
+
+// scrubbed is when each file was last read as a whole and found to be what was written, by its path. Maintain's alone.
+type scrubbed map[string]time.Time
+
+// scrub reads some of the files that were not read for long and sets aside those that are not what was written.
+func (h *History) scrub(ctx context.Context) error {
+	h.mu.Lock()
+	files := h.catalog.current.Files
+	h.mu.Unlock()
+	now := h.cfg.Now()
+	fresh := make(scrubbed, len(files))
+	left := int64(scrubBytes)
+	for i := range files {
+		f := &files[i]
+		at, known := h.checked[f.Path]
+		if !known && now.Sub(f.Closed.Std()) < scrubEvery && h.checked != nil {
+			at = f.Closed.Std() // it was written by this process
+		}
+		if now.Sub(at) < scrubEvery || left <= 0 || ctx.Err() != nil {
+			fresh[f.Path] = at
+			continue
+		}
+		left -= f.Bytes
+		path := filepath.Join(h.cfg.Dir, filepath.FromSlash(f.Path))
+		err := checkSum(path, f)
+		if d := (*damagedError)(nil); errors.As(err, &d) {
+			if !h.names(f.Path) {
+				continue // merged or expired meanwhile
+			}
+			err = h.setAside(f.Path, d.err.Error())
+		}
+		if err != nil {
+			return err
+		}
+		fresh[f.Path] = now
+	}
+	h.checked = fresh
+	return nil
+}
+
+// names reports whether a file counts.
+func (h *History) names(rel string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range h.catalog.current.Files {
+		if h.catalog.current.Files[i].Path == rel {
+			return true
+		}
+	}
+	return false
+}
+
+// Doubt looks at those files of the snapshot that an error names, which a query over them gave, and sets aside those that are not what was
+// written. It reports whether there were any: the query may then be made again over another snapshot.
+func (s *Snapshot) Doubt(reason error) (setAside bool, err error) {
+	text := reason.Error()
+	for i, path := range s.paths {
+		if !strings.Contains(text, path) {
+			continue
+		}
+		err := checkSum(path, &s.catalog.Files[i])
+		if err == nil {
+			continue
+		}
+		if d := (*damagedError)(nil); !errors.As(err, &d) {
+			return setAside, err
+		}
+		if err := s.history.setAside(s.catalog.Files[i].Path, err.Error()); err != nil {
+			return setAside, err
+		}
+		setAside = true
+	}
+	return setAside, nil
+}
