@@ -2,68 +2,9 @@ package worker
 
 import (
 	"context"
-	"fmt"
-	"runtime/debug"
-	"strings"
 
 	"github.com/millrace/millrace/pkg/bus"
 )
-
-// place names one record, the zero place none.
-type place struct {
-	id       bus.PartitionID
-	position bus.Position
-}
-
-// panicked is what a task's panic becomes.
-type panicked struct {
-	at    place
-	value string
-	stack string // its first lines below the panic
-}
-
-// Error says what the panic said.
-func (p *panicked) Error() string { return "panic: " + p.value }
-
-// poisoned is a record on which the task panicked.
-type poisoned struct {
-	times  int
-	reason string
-}
-
-func remember(poison map[place]*poisoned, p *panicked) (times int) {
-	bad := poison[p.at]
-	if bad == nil {
-		bad = new(poisoned)
-		poison[p.at] = bad
-	}
-	bad.times++
-	bad.reason = fmt.Sprintf("the worker panicked on it %d times: %s\n%s", bad.times, p.value, p.stack)
-	return bad.times
-}
-
-// guard calls f and returns its panic, if any, as an error.
-func (s *share[Row]) guard(at place, f func()) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = newPanicked(at, v)
-		}
-	}()
-	f()
-	return nil
-}
-
-func newPanicked(at place, value any) *panicked {
-	const linesMax = 12
-	lines := strings.Split(string(debug.Stack()), "\n")
-	for i, line := range lines { // above panic( is only our own recovering
-		if strings.HasPrefix(line, "panic(") {
-			lines = lines[min(i+2, len(lines)):]
-			break
-		}
-	}
-	return &panicked{at: at, value: fmt.Sprint(value), stack: strings.Join(lines[:min(linesMax, len(lines))], "\n")}
-}
 
 // apply gives the records of a batch to the task and commits whenever enough has gathered.
 func (s *share[Row]) apply(ctx context.Context, f fetched) error {
@@ -87,15 +28,18 @@ func (s *share[Row]) apply(ctx context.Context, f fetched) error {
 // take gives records to the task until enough has gathered, and returns how many that were.
 func (s *share[Row]) take(ctx context.Context, p *part, recs []bus.Record) (n int, err error) {
 	var doubles int
+	s.steps.begin(p.id, recs)
 	defer func() {
+		s.steps.leave()
 		if v := recover(); v != nil {
-			err = newPanicked(place{p.id, recs[n].Position}, v)
+			err = panicked(place{p.id, recs[n].Position}, v)
 			return
 		}
 		s.taken(p, recs[:n], doubles)
 	}()
 	topic, ingested, redelivered := p.id.Topic, p.id.Topic == bus.Ingested, p.id.Topic == bus.Redelivered
 	for ; n < len(recs) && !s.full(); n++ {
+		s.steps.enter()
 		r := recs[n]
 		if r.Position.Compare(p.progress.Through) <= 0 {
 			doubles++ // the log gave it twice
@@ -110,20 +54,27 @@ func (s *share[Row]) take(ctx context.Context, p *part, recs []bus.Record) (n in
 			continue
 		}
 		s.bytes += len(r.Value)
+		s.gathered++
+		s.newest = place{p.id, r.Position}
 		if redelivered {
 			var mine bool
 			if topic, mine = s.unwrap(ctx, p, &r); !mine {
 				continue
 			}
 		}
-		if bad := s.poison[place{p.id, r.Position}]; bad != nil && bad.times >= panicsMax {
-			s.refuse(ctx, p, topic, r, bad.reason)
-			continue
+		if len(s.care.suspects) > 0 {
+			if reason := s.care.poison(place{p.id, r.Position}); reason != "" {
+				s.refuse(ctx, p, topic, r, reason)
+				continue
+			}
 		}
 		rows, publish := len(s.out.Rows), len(s.out.Publish)
 		if err := s.task.Add(&s.out, topic, r); err != nil {
 			s.out.Rows, s.out.Publish = s.out.Rows[:rows], s.out.Publish[:publish]
 			s.refuse(ctx, p, topic, r, err.Error())
+		}
+		if s.steps.abandoned.Load() {
+			return n, errAbandoned
 		}
 	}
 	return n, nil

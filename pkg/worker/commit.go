@@ -20,6 +20,7 @@ func (s *share[Row]) commit(ctx context.Context) error {
 	}
 	l := s.loop
 	s.track.writing.Store(l.Now().UnixNano())
+	s.committing = true
 	defer s.track.writing.Store(0)
 	if l.Prepare != nil {
 		if err := s.retry(ctx, "prepare the rows", func() error { return l.Prepare(ctx, &s.out) }); err != nil {
@@ -41,6 +42,7 @@ func (s *share[Row]) commit(ctx context.Context) error {
 		l.Metrics.rows.WithLabelValues(l.Worker).Add(float64(len(s.out.Rows)))
 	}
 	l.Metrics.commits.WithLabelValues(l.Worker).Inc()
+	s.committing = false
 	s.written()
 	now := l.Now()
 	s.nextCommit = now.Add(max(l.CommitEvery, min(commitPauseRatio*took, commitPauseMax)))
@@ -58,11 +60,10 @@ func (s *share[Row]) written() {
 		p.origins = append(p.origins[:0], p.progress.Origins...)
 		p.track.committed(p.written)
 	}
-	for at := range s.poison {
+	s.care.grow(s.loop.BatchRecords, len(s.out.Rows)+len(s.out.Publish) > 0)
+	if len(s.care.suspects) > 0 {
 		for _, p := range s.parts {
-			if p.id == at.id && at.position.Compare(p.written) <= 0 {
-				delete(s.poison, at)
-			}
+			s.care.passed(p.id, p.written)
 		}
 	}
 	clear(s.out.Rows) // so that nothing holds on to the records' bytes
@@ -70,7 +71,7 @@ func (s *share[Row]) written() {
 	clear(s.letters)
 	s.out.Rows, s.out.Publish, s.letters = s.out.Rows[:0], s.out.Publish[:0], s.letters[:0]
 	s.hintBytes += s.bytes
-	s.bytes, s.dirty = 0, false
+	s.bytes, s.gathered, s.dirty = 0, 0, false
 }
 
 // write gives the store rows, progress and state, and returns how long making and writing them took without the waiting
@@ -86,7 +87,13 @@ func (s *share[Row]) write(ctx context.Context) (took time.Duration, err error) 
 		}
 	}
 	if s.stateful != nil {
-		if s.snapshot, err = s.stateful.Snapshot(s.snapshot[:0]); err != nil {
+		s.steps.enter()
+		s.snapshot, err = s.stateful.Snapshot(s.snapshot[:0])
+		s.steps.leave()
+		if s.steps.abandoned.Load() {
+			return 0, errAbandoned
+		}
+		if err != nil {
 			return 0, fmt.Errorf("snapshot task %s: %w", s.taskName(), err)
 		}
 		commit.Checkpoint = s.snapshot
@@ -111,12 +118,17 @@ func (s *share[Row]) write(ctx context.Context) (took time.Duration, err error) 
 // writeRows writes what there is, trying until the store has it or says which rows it will never take. took is that of the last
 // attempt.
 func (s *share[Row]) writeRows(ctx context.Context, commit store.Commit) (took time.Duration, refused *store.Refused, err error) {
+	attempts := 0
 	err = s.retry(ctx, "write", func() error {
 		started := s.loop.Now()
 		err := s.loop.Store.Write(ctx, commit, s.out.Rows)
 		took = s.loop.Now().Sub(started)
 		if errors.As(err, &refused) {
 			return nil
+		}
+		if err != nil && !final(err) {
+			attempts++
+			err = s.suspectWrite(ctx, attempts, err)
 		}
 		return err
 	})

@@ -151,7 +151,7 @@ func (s *share[Row]) appendLetters(ctx context.Context) error {
 				continue
 			}
 			d.Payload, d.Context = d.Payload[:len(d.Payload)/2], cutContext("") // the rest takes room too
-			reason, _, _ := strings.Cut(d.Reason, cutMark) // of the time before
+			reason, _, _ := strings.Cut(d.Reason, cutMark)                      // of the time before
 			d.Reason = fmt.Sprintf("%s%s%d bytes)", cut(reason, letterReasonMax), cutMark, len(d.Payload))
 			letters = append(letters, bus.Record{Value: telemetry.AppendDeadLetter(nil, &d)})
 		}

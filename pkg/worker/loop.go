@@ -27,7 +27,6 @@ const (
 	silentCommitEvery = 2 * time.Second  // of a progress without rows, records or dead letters
 	commitPauseMax    = 30 * time.Second // however dear a write is
 	commitPauseRatio  = 5                // so writing takes a sixth of the time at most
-	panicsMax         = 2                // of one record, then it is a dead letter
 )
 
 // Loop reads topics as one consumer group and gives their records to tasks. Fill it, then call Run once.
@@ -65,6 +64,9 @@ type Loop[Row any] struct {
 	BatchRecords int           // most rows and publications that gather before a commit; 0 means 16384
 	BatchBytes   int           // most bytes of records, which rows may alias, that gather before a commit; 0 means 32 MiB
 	Drain        time.Duration // how long work in hand may outlive Run's context; 0 means 10 s
+	// Hang is how long a task may have one record in hand. Then that life of it is given up, as after a panic, and its goroutine is left
+	// to itself. 0 means a minute.
+	Hang time.Duration
 
 	Metrics *Metrics // nil counts nothing
 	Log     *slog.Logger
@@ -137,6 +139,9 @@ func (l *Loop[Row]) configured() (*Loop[Row], error) {
 	if c.Drain <= 0 {
 		c.Drain = defaultDrain
 	}
+	if c.Hang <= 0 {
+		c.Hang = defaultHang
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -158,51 +163,72 @@ func (l *Loop[Row]) topics() []string {
 // busProgress says whether the group's commit is where a restart goes on.
 func (l *Loop[Row]) busProgress() bool { return l.Store == nil || l.ProgressOnBus }
 
-// own works on one share until ctx ends. A task that panics is thrown away with everything that is not committed, and a
-// fresh one reads it again, since nobody knows what the panic left of its state.
+// own works on one share until ctx ends. A task that panics or hangs is thrown away with everything that is not committed, and a fresh
+// one reads it again, since nobody knows what is left of its state. What one record does so again and again becomes a dead letter: see care.
 func (l *Loop[Row]) own(ctx context.Context, share bus.Share, track *workerTrack) error {
-	poison := make(map[place]*poisoned)
+	care := newCare()
 	again := newBackoff()
 	for {
-		err := l.work(ctx, share, track, poison)
-		var p *panicked
-		if !errors.As(err, &p) {
+		err := l.work(ctx, share, track, care)
+		var f *failed
+		if !errors.As(err, &f) {
 			return err
 		}
-		times := remember(poison, p)
-		l.Metrics.panics.WithLabelValues(l.Worker).Inc()
-		l.Log.ErrorContext(ctx, "the task panicked, it begins again from the last commit", "worker", l.Worker, "share", share.Number,
-			"topic", p.at.id.Topic, "position", p.at.position.String(), "times", times, "panic", p.Error(), "stack", p.stack)
-		if !wait(ctx, again.NextBackOff()) {
+		l.told(ctx, share.Number, f, care.learn(f))
+		between := track.add(nil) // so that the reason shows meanwhile
+		between.retry("begin again", f)
+		ok := wait(ctx, again.NextBackOff())
+		track.remove(between)
+		if !ok {
 			return nil
 		}
 	}
 }
 
 // work is one life of a share's task. A panic outside of Add and Tick, such as in a snapshot, ends that life too, and not the
-// process with all its other workers.
-func (l *Loop[Row]) work(ctx context.Context, share bus.Share, track *workerTrack, poison map[place]*poisoned) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = newPanicked(place{}, v)
-		}
-	}()
-	work, stop := outlive(ctx, l.Drain)
-	defer stop()
-	s := newShare(l, share, track, poison)
+// process with all its other workers; so does a task that hangs.
+func (l *Loop[Row]) work(ctx context.Context, share bus.Share, track *workerTrack, care *care) error {
+	living, end := context.WithCancel(ctx)
+	defer end()
+	s := newShare(l, share, track, care)
 	defer track.remove(s.track)
-	err = s.begin(ctx)
-	if err == nil {
-		err = s.run(ctx, work)
-	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.live(living) }()
+	err := s.supervise(ended)
 	switch {
 	case err == nil:
 		return nil
-	case ctx.Err() != nil && errors.Is(err, ctx.Err()) && work.Err() == nil:
+	case ctx.Err() != nil && errors.Is(err, errEarly):
 		return nil // it ended while it was still finding where to start
 	default:
 		return fmt.Errorf("share %d: %w", share.Number, err)
 	}
+}
+
+// errEarly is the end of a life whose context ended before it had begun.
+var errEarly = errors.New("it ended while it was finding where to start")
+
+// live works until ctx ends. What it has in hand may outlive that by the loop's Drain.
+func (s *share[Row]) live(ctx context.Context) (err error) {
+	s.steps.name()
+	defer func() {
+		if v := recover(); v != nil {
+			f := panicked(place{}, v)
+			if s.committing && s.gathered > 0 {
+				f.at, f.taken = s.newest, s.gathered
+			}
+			err = f
+		}
+	}()
+	work, stop := outlive(ctx, s.loop.Drain)
+	defer stop()
+	if err = s.begin(ctx); err == nil {
+		err = s.run(ctx, work)
+	}
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) && work.Err() == nil {
+		return errEarly
+	}
+	return err
 }
 
 // wait returns false when ctx ended before d had passed.

@@ -15,9 +15,9 @@ import (
 // Metrics counts what the loops of one process do; make one with NewMetrics and give it to all of them. Safe for concurrent
 // use.
 type Metrics struct {
-	records, refused, doubles, published *prometheus.CounterVec // by worker and topic
-	rows, commits, retries, panics       *prometheus.CounterVec // by worker
-	write                                *prometheus.HistogramVec
+	records, refused, doubles, published              *prometheus.CounterVec // by worker and topic
+	rows, commits, retries, panics, hangs, isolations *prometheus.CounterVec // by worker
+	write                                             *prometheus.HistogramVec
 
 	mu      sync.Mutex
 	workers []*workerTrack
@@ -31,7 +31,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	m := newMetrics()
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.records, m.refused, m.doubles, m.published, m.rows, m.commits, m.retries, m.panics, m.write, newLagCollector(m),
+		m.records, m.refused, m.doubles, m.published, m.rows, m.commits, m.retries, m.panics, m.hangs, m.isolations, m.write, newLagCollector(m),
 	} {
 		errs = append(errs, reg.Register(c))
 	}
@@ -48,14 +48,16 @@ func newMetrics() *Metrics {
 		}, labels)
 	}
 	return &Metrics{
-		records:   counter("records_total", "Records read, doubles and refused ones included.", "worker", "topic"),
-		refused:   counter("refused_total", "Records and rows that became dead letters; of rows topic is empty.", "worker", "topic"),
-		doubles:   counter("doubles_total", "Records skipped because their origin was taken before.", "worker", "topic"),
-		published: counter("published_total", "Records published.", "worker", "topic"),
-		rows:      counter("rows_total", "Rows given to the store.", "worker"),
-		commits:   counter("commits_total", "Commits of rows, progress and state.", "worker"),
-		retries:   counter("retries_total", "Steps that went wrong and are tried again.", "worker"),
-		panics:    counter("panics_total", "Panics of the worker's task.", "worker"),
+		records:    counter("records_total", "Records read, doubles and refused ones included.", "worker", "topic"),
+		refused:    counter("refused_total", "Records and rows that became dead letters; of rows topic is empty.", "worker", "topic"),
+		doubles:    counter("doubles_total", "Records skipped because their origin was taken before.", "worker", "topic"),
+		published:  counter("published_total", "Records published.", "worker", "topic"),
+		rows:       counter("rows_total", "Rows given to the store.", "worker"),
+		commits:    counter("commits_total", "Commits of rows, progress and state.", "worker"),
+		retries:    counter("retries_total", "Steps that went wrong and are tried again.", "worker"),
+		panics:     counter("panics_total", "Panics of the worker's task.", "worker"),
+		hangs:      counter("hangs_total", "Times that the worker's task did not come back from a record and was given up.", "worker"),
+		isolations: counter("isolations_total", "Times that fewer records were taken at once, since the store wrote others and not these.", "worker"),
 		write: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "millrace", Subsystem: "worker", Name: "write_seconds", Help: "How long a write of rows, progress and state took.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),

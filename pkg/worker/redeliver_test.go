@@ -68,6 +68,7 @@ func TestARedeliveredRecordKeepsItsOriginAndTopic(t *testing.T) {
 		}
 		w.start()
 		w.send("a", "b")
+		settle(time.Second)
 		w.redeliver(9, "keeper", "one")
 		settle(time.Second)
 		w.wantStop()

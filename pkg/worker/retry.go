@@ -67,6 +67,9 @@ func (s *share[Row]) retry(ctx context.Context, what string, f func() error) err
 // final says that trying again is of no use, or does harm: a position past the end of a log that was wiped would be found some
 // time, and all before it would be skipped.
 func final(err error) bool {
+	if _, over := errors.AsType[*failed](err); over {
+		return true
+	}
 	return errors.Is(err, store.ErrFenced) || errors.Is(err, bus.ErrTooLarge) || errors.Is(err, bus.ErrUnknownTopic) ||
 		errors.Is(err, bus.ErrClosed) || errors.Is(err, bus.ErrAhead)
 }

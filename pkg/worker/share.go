@@ -20,20 +20,24 @@ import (
 type share[Row any] struct {
 	loop     *Loop[Row]
 	bus      bus.Share
-	track    *shareTrack         // safe for concurrent use
-	poison   map[place]*poisoned // panics by record
+	track    *shareTrack // safe for concurrent use
+	care     *care       // what earlier lives have learned
+	steps    steps       // safe for concurrent use, as far as supervise needs it
 	parts    []*part
 	task     Task[Row]
 	stateful Stateful // nil where the task has no state, or there is nowhere to keep it
 	// accountant is the task where it keeps account, and the bus the progress; else nil.
 	accountant Accountant
 
-	out      Output[Row]
-	letters  []bus.Record // dead letters to append before the commit
-	bytes    int          // of the records taken since the last commit
-	dirty    bool         // something was taken or came out since the last commit
-	topics   []topicBatch // reused by publish
-	snapshot []byte       // reused by write
+	out        Output[Row]
+	letters    []bus.Record // dead letters to append before the commit
+	bytes      int          // of the records taken since the last commit
+	gathered   int          // how many those are
+	newest     place        // of them
+	committing bool         // a commit is under way
+	dirty      bool         // something was taken or came out since the last commit
+	topics     []topicBatch // reused by publish
+	snapshot   []byte       // reused by write
 
 	nextCommit time.Time
 	nextSilent time.Time // likewise, where a commit would be silent
@@ -65,9 +69,9 @@ type fetched struct {
 	bytes int64 // to give back to ahead
 }
 
-func newShare[Row any](l *Loop[Row], b bus.Share, track *workerTrack, poison map[place]*poisoned) *share[Row] {
+func newShare[Row any](l *Loop[Row], b bus.Share, track *workerTrack, care *care) *share[Row] {
 	s := &share[Row]{
-		loop: l, bus: b, poison: poison,
+		loop: l, bus: b, care: care,
 		fetched: make(chan fetched, prefetchBatches), ahead: semaphore.NewWeighted(prefetchBytes),
 		failed: make(chan error),
 	}
@@ -189,9 +193,9 @@ func (s *share[Row]) run(ctx, work context.Context) error {
 	readers.Go(func() { s.watch(reading) })
 	err := s.loopUntil(ctx, work)
 	stop()
-	var p *panicked
+	var f *failed
 	switch {
-	case errors.As(err, &p):
+	case errors.As(err, &f):
 		if s.accountant != nil {
 			return err // nobody knows what it counted: the next life starts where the last account ended
 		}
@@ -241,6 +245,9 @@ func (s *share[Row]) loopUntil(ctx, work context.Context) error {
 
 // full says that so much has gathered that it must be written now.
 func (s *share[Row]) full() bool {
+	if limit := s.care.limit; limit > 0 && s.gathered >= limit {
+		return true
+	}
 	return len(s.out.Rows)+len(s.out.Publish)+len(s.letters) >= s.loop.BatchRecords || s.bytes >= s.loop.BatchBytes
 }
 
@@ -271,7 +278,12 @@ func (s *share[Row]) tick(ctx context.Context) error {
 	// The clock is read first: what was appended before now is then either taken or seen as unread.
 	now := s.loop.Now()
 	idle := s.idle(ctx)
+	s.steps.enter()
 	err := s.guard(place{}, func() { s.task.Tick(&s.out, telemetry.At(now), idle) })
+	s.steps.leave()
+	if err == nil && s.steps.abandoned.Load() {
+		err = errAbandoned
+	}
 	if err != nil {
 		return err
 	}
