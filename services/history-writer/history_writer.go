@@ -86,8 +86,14 @@ var errNoDevice = errors.New("device_id: empty, want the name of a device")
 
 // decide makes a row of a message.
 func decide(out *worker.Output[store.MessageRow], _ string, r bus.Record) error {
-	out.Rows = append(out.Rows, store.MessageRow{Origin: r.Origin}) // the loop takes it back where an error follows
-	row := &out.Rows[len(out.Rows)-1]
+	out.Rows = append(out.Rows, store.MessageRow{}) // the loop takes it back where an error follows
+	return Row(&out.Rows[len(out.Rows)-1], r)
+}
+
+// Row makes the row of history of a record of telemetry or events. What row points to may alias the record's value. An error says that the
+// record is none: the worker makes a dead letter of it.
+func Row(row *store.MessageRow, r bus.Record) error {
+	*row = store.MessageRow{Origin: r.Origin}
 	if err := telemetry.ParseMessage(r.Value, &row.Message); err != nil {
 		return fmt.Errorf("read the message: %w", err)
 	}

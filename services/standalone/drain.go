@@ -78,7 +78,7 @@ func (p *plant) work(ctx context.Context) error {
 	working, stop := context.WithCancel(ctx)
 	defer stop()
 	workers := &group{log: p.log, now: p.process.Now}
-	workers.start(working, slices.DeleteFunc(p.readers(), func(u unit) bool { return u.name == "upkeep" }))
+	workers.start(working, slices.DeleteFunc(p.readers(), func(u unit) bool { return u.name == "upkeep" || u.name == "rebuild" }))
 	p.rest(working)
 	stop()
 	workers.wait()

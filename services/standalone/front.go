@@ -129,7 +129,7 @@ func (p *plant) status(f *front, started time.Time) live.Status {
 			s.Warnings = append(s.Warnings, "history cannot be put on disk: "+h.Closing.Error())
 		}
 		for _, d := range h.Damaged {
-			s.Warnings = append(s.Warnings, fmt.Sprintf("a damaged file of the archive was set aside: %v", d))
+			s.Warnings = append(s.Warnings, "a damaged file of the archive was set aside: "+d.String())
 		}
 	}
 	for _, e := range p.book.Entries() {

@@ -33,6 +33,8 @@ const (
 type found struct {
 	worked bool           // this directory has been used before
 	mended *duckdb.Mended // nil: the database was as it should be
+
+	stateDone bool // rebuild has made the latest values again
 }
 
 // noteMissing looks for what a directory that was in use must have.

@@ -45,6 +45,8 @@ type plant struct {
 	feed    *feed.Hub
 	book    *damage.Book
 	found   found
+	// setAside wakes rebuild; of size 1: it looks at everything each time.
+	setAside chan struct{}
 
 	still   bool           // nothing is written, so the stores stay as they are
 	closers []func() error // in the order of opening
@@ -56,7 +58,7 @@ func open(ctx context.Context, cfg Config, p *service.Process) (*plant, error) {
 	if err != nil {
 		return nil, err
 	}
-	pl := &plant{cfg: cfg, process: p, log: p.Log, metrics: p.Metrics, loops: loops, reruns: reruns{reg: p.Metrics}}
+	pl := &plant{cfg: cfg, process: p, log: p.Log, metrics: p.Metrics, loops: loops, reruns: reruns{reg: p.Metrics}, setAside: make(chan struct{}, 1)}
 	for _, step := range []func(context.Context) error{pl.openData, pl.openBook, pl.openKeys, pl.openBus, pl.openEmbedded, pl.openStores, pl.mend, pl.openFeed} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, pl.close())
@@ -168,6 +170,8 @@ func (p *plant) openEmbedded(ctx context.Context) error {
 	}
 	if p.still {
 		history.MaintainEvery = -1
+	} else {
+		history.Aside, history.Found = p.book.Aside(), p.foundInHistory
 	}
 	var err error
 	p.history, err = parquet.Open(ctx, history)

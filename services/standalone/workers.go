@@ -44,7 +44,7 @@ func (p *plant) readers() []unit {
 		}
 	}
 	if p.db != nil {
-		mine = append(mine, unit{"upkeep", p.trimTables})
+		mine = append(mine, unit{"upkeep", p.trimTables}, unit{"rebuild", p.rebuild})
 	}
 	return mine
 }

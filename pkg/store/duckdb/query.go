@@ -64,11 +64,32 @@ func (db *DB) Ping(ctx context.Context) error {
 func (db *DB) query(ctx context.Context, from chan *reader, timeout time.Duration, args []any,
 	decide func(ctx context.Context, r *reader) (statement string, maxRows int, err error),
 ) (*Result, error) {
+	for again := 0; ; again++ {
+		result, doubted, err := db.queryOnce(ctx, from, timeout, args, decide)
+		if !doubted || again >= doubtsMax {
+			return result, err
+		}
+	}
+}
+
+// doubtsMax is how many times a query is made again since a file that it read was set aside.
+const doubtsMax = 8
+
+// doubter is a snapshot that looks at its files when a query over them went wrong, and says whether there is another state now without
+// those that are damaged.
+type doubter interface {
+	Doubt(reason error) (setAside bool, err error)
+}
+
+// queryOnce is one attempt; doubted says that the next one sees other files.
+func (db *DB) queryOnce(ctx context.Context, from chan *reader, timeout time.Duration, args []any,
+	decide func(ctx context.Context, r *reader) (statement string, maxRows int, err error),
+) (result *Result, doubted bool, err error) {
 	r, err := db.take(ctx, from)
 	if err != nil {
-		return nil, fmt.Errorf("query: %w", err)
+		return nil, false, fmt.Errorf("query: %w", err)
 	}
-	result := &Result{db: db, reader: r, from: from, parent: ctx}
+	result = &Result{db: db, reader: r, from: from, parent: ctx}
 	work := ctx
 	if timeout > 0 {
 		var cancel context.CancelFunc
@@ -76,11 +97,17 @@ func (db *DB) query(ctx context.Context, from chan *reader, timeout time.Duratio
 		defer cancel() // what is left then is to read the rows
 	}
 	if err := result.run(work, args, decide); err != nil {
+		if d, ok := result.snapshot.(doubter); ok && work.Err() == nil {
+			var fault error
+			if doubted, fault = d.Doubt(err); fault != nil {
+				db.cfg.Log.Error("a file of history cannot be looked at", "error", fault)
+			}
+		}
 		err = classify(work, ctx, err)
 		result.Close() //nolint:contextcheck // ending the transaction is not cut short by the caller's end
-		return nil, fmt.Errorf("query: %w", err)
+		return nil, doubted, fmt.Errorf("query: %w", err)
 	}
-	return result, nil
+	return result, false, nil
 }
 
 // take waits for a reader.

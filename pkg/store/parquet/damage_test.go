@@ -215,3 +215,52 @@ func TestFilesThatAnOlderManifestDoesNotNameAreKept(t *testing.T) {
 		t.Errorf("%s, which the older manifest does not name, was not kept: %v, %v", merged[0], kept, err)
 	}
 }
+
+func TestRowsOfAFileThatWasSetAsideArePutBackOnce(t *testing.T) {
+	cfg, _ := watched(t)
+	cfg.SegmentRows = 7 // more than one file
+	h := open(t, cfg)
+	writeFiles(t, h, 3, 10)
+	before := files(t, h)
+	for _, victim := range before[:2] {
+		flipMiddle(t, victim)
+		if err := h.SetAside(victim, "flipped"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for round := range 2 {
+		r, err := h.Restore(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if round == 1 {
+			if r != nil {
+				t.Errorf("what was searched for is searched for again: %v", r.Lacks())
+			}
+			break
+		}
+		for range 2 { // as a log may give a record twice
+			rows := messages(0, 30)
+			for i := range rows {
+				if err := r.Add(t.Context(), &rows[i]); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		done, err := r.Done(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		restored := int64(0)
+		for _, d := range done {
+			restored += d.Restored
+		}
+		if len(done) != 2 || restored != int64(30-len(readFile(t, before[len(before)-1]))*(len(before)-2)) {
+			t.Errorf("done %v", done)
+		}
+	}
+	wantOnce(t, readAll(t, h), 0, 30)
+	crash(t, h)
+	h = open(t, cfg)
+	wantOnce(t, readAll(t, h), 0, 30)
+}

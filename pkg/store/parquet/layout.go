@@ -15,7 +15,7 @@ const (
 )
 
 // ourNames is what files of ours are called: why they were written, a number that is never used twice, and a part.
-var ourNames = regexp.MustCompile(`^(close|spread|merge|split)-\d{10}(-\d{3})?\.parquet(\.tmp)?$`)
+var ourNames = regexp.MustCompile(`^(close|spread|merge|split|restored)-\d{10}(-\d{3})?\.parquet(\.tmp)?$`)
 
 func pathOf(kind string, of parquetfile.HourRows, number uint64) string {
 	if of.Spread {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -64,12 +65,17 @@ func (h *History) names(rel string) bool {
 	return false
 }
 
-// Doubt looks at those files of the snapshot that an error names, which a query over them gave, and sets aside those that are not what was
-// written. It reports whether there were any: the query may then be made again over another snapshot.
+// Doubt looks at those files of the snapshot that an error names, which a query over them gave, or at all of them where it speaks of Parquet
+// and names none, and sets aside those that are not what was written. It reports whether there were any: the query may then be made again
+// over another snapshot.
 func (s *Snapshot) Doubt(reason error) (setAside bool, err error) {
 	text := reason.Error()
+	named := slices.ContainsFunc(s.paths, func(path string) bool { return strings.Contains(text, path) })
+	if !named && !slices.ContainsFunc(decodingSigns(), func(sign string) bool { return strings.Contains(text, sign) }) {
+		return false, nil
+	}
 	for i, path := range s.paths {
-		if !strings.Contains(text, path) {
+		if named && !strings.Contains(text, path) {
 			continue
 		}
 		err := checkSum(path, &s.catalog.Files[i])
@@ -85,4 +91,9 @@ func (s *Snapshot) Doubt(reason error) (setAside bool, err error) {
 		setAside = true
 	}
 	return setAside, nil
+}
+
+// decodingSigns are words of errors of who decodes Parquet and does not say which file.
+func decodingSigns() []string {
+	return []string{"arquet", "ZSTD", "ecompress", "TProtocol", "Thrift", "thrift", "Out of buffer", "dictionary", "page", "UTF", "Snappy", "RLE", "DELTA", "magic bytes"}
 }
