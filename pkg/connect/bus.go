@@ -47,6 +47,7 @@ type BusConfig struct {
 // RetentionConfig says how long the log keeps what has been read.
 type RetentionConfig struct {
 	Age   time.Duration `yaml:"age" doc:"Age at which read records are trimmed."`
+	Books time.Duration `yaml:"books" doc:"Age for the topic books, by which an audit looks back."`
 	Bytes config.Bytes  `yaml:"bytes" doc:"Size of one topic at which read records are trimmed, and at which the edge refuses (503, no PUBACK) when they are unread."`
 }
 
@@ -54,7 +55,7 @@ type RetentionConfig struct {
 func DefaultBus() BusConfig {
 	return BusConfig{
 		URL: Embedded, Listen: "127.0.0.1:4222", Partitions: 4, Create: true,
-		Retention: RetentionConfig{Age: 24 * time.Hour, Bytes: 8 << 30},
+		Retention: RetentionConfig{Age: 24 * time.Hour, Books: 30 * 24 * time.Hour, Bytes: 8 << 30},
 	}
 }
 
@@ -85,6 +86,9 @@ func (c BusConfig) Validate() error {
 	}
 	if c.Retention.Age <= 0 {
 		errs = append(errs, fmt.Errorf("retention.age: %v, want more than 0", c.Retention.Age))
+	}
+	if c.Retention.Books <= 0 {
+		errs = append(errs, fmt.Errorf("retention.books: %v, want more than 0", c.Retention.Books))
 	}
 	const bytesMin = 64 << 20
 	if c.Retention.Bytes < bytesMin {
@@ -128,7 +132,7 @@ func Publish(log bus.Log) func(subject string, data []byte) error {
 func (c BusConfig) NATS(d Deps) nats.Config {
 	return nats.Config{
 		Partitions: c.Partitions, Topics: d.Topics, Readers: Readers(d.Archive), Prefix: c.Prefix, Replicas: c.Replicas, Lease: c.Lease,
-		Retention: nats.Retention{Age: c.Retention.Age, BytesMax: int64(c.Retention.Bytes)},
+		Retention: nats.Retention{Age: c.Retention.Age, Books: c.Retention.Books, BytesMax: int64(c.Retention.Bytes)},
 		Trim:      !d.ReadOnly, ReadOnly: d.ReadOnly, Synced: c.Synced || d.ReadOnly, Log: d.Log, Now: d.Now, Metrics: d.Metrics,
 	}
 }
@@ -171,7 +175,7 @@ func (c BusConfig) openKafka(ctx context.Context, d Deps) (bus.Log, error) {
 	return kafka.Open(ctx, kafka.Config{
 		URL: c.URL, SASL: c.SASL, User: c.User, Password: c.Password.Reveal(), TLS: t,
 		Prefix: c.Prefix, Partitions: c.Partitions, Topics: d.Topics, Readers: Readers(d.Archive), CreateTopics: c.Create && !d.ReadOnly, Replicas: c.Replicas,
-		Retention: kafka.Retention{Age: c.Retention.Age, BytesMax: int64(c.Retention.Bytes)}, Lease: c.Lease,
+		Retention: kafka.Retention{Age: c.Retention.Age, Books: c.Retention.Books, BytesMax: int64(c.Retention.Bytes)}, Lease: c.Lease,
 		Trim: !d.ReadOnly, Log: d.Log, Now: d.Now, Metrics: d.Metrics,
 	})
 }

@@ -89,6 +89,7 @@ func logLimits() []limit {
 	return []limit{
 		{"size of one topic", "bus.retention.bytes", "", "what every worker has read is trimmed; when the rest is still too much, senders are refused: HTTP 503, MQTT no PUBACK and the connection ends"},
 		{"age of what every worker has read", "bus.retention.age", "", "it is trimmed; what is unread stays"},
+		{"age of the books", "bus.retention.books", "", "they are trimmed; an audit of before then says that there are none"},
 		{"one record", "pkg/bus/nats:defaultRecordBytesMax", "bytes", "refused: 413, 0x95"},
 		{"one frame of many records", "pkg/bus/nats:defaultFrameBytesMax", "bytes", "another frame begins"},
 		{"bytes gathered for one append", "pkg/bus:defaultBatchBytesMax", "bytes", "another append follows"},

@@ -21,6 +21,7 @@ import (
 const (
 	defaultPartitions     = 4
 	defaultAge            = 24 * time.Hour
+	defaultBooksAge       = 30 * 24 * time.Hour
 	defaultBytesMax       = 8 << 30
 	defaultRecordBytesMax = 512 << 10
 	defaultBatchBytesMax  = 1_000_000 // Kafka's own limit is 1,048,588 for a batch
@@ -46,10 +47,20 @@ const (
 // Retention says how long records stay that every group has read. Unread ones always stay.
 type Retention struct {
 	Age time.Duration // 0 means 24 h
+	// Books is Age for the topic bus.Books, by which an audit looks back. 0 means 30 days.
+	Books time.Duration
 	// BytesMax is the size of a topic, over all partitions and without its replicas, at which what is read is trimmed, and at
 	// which Append returns bus.ErrFull when that does not help. 0 means 8 GiB. It is measured in compressed bytes, as the number
 	// of records there are times the size of those that this process appended lately: exact where records are alike.
 	BytesMax int64
+}
+
+// age returns how long read records of topic stay.
+func (r Retention) age(topic string) time.Duration {
+	if topic == bus.Books {
+		return r.Books
+	}
+	return r.Age
 }
 
 // Config says where the log is and how it is laid out. URL and Now must be set.
@@ -94,6 +105,7 @@ var (
 func (c Config) withDefaults() Config {
 	c.Partitions = orDefault(c.Partitions, defaultPartitions)
 	c.Retention.Age = orDefault(c.Retention.Age, defaultAge)
+	c.Retention.Books = orDefault(c.Retention.Books, defaultBooksAge)
 	c.Retention.BytesMax = orDefault(c.Retention.BytesMax, defaultBytesMax)
 	c.BatchBytesMax = orDefault(c.BatchBytesMax, defaultBatchBytesMax)
 	c.RecordBytesMax = orDefault(c.RecordBytesMax, min(c.BatchBytesMax-batchOverheadBytes, defaultRecordBytesMax))
@@ -143,6 +155,7 @@ func (c Config) validate() error {
 	fault(c.Replicas >= 0 && c.Replicas <= 32, "replicas: %d, want 0 to 32", c.Replicas)
 	fault(c.Compression.known(), "compression: %q, want %s, %s, %s or %s", c.Compression, Zstd, Lz4, Snappy, None)
 	fault(c.Retention.Age > 0, "retention.age: %v, want more than 0", c.Retention.Age)
+	fault(c.Retention.Books > 0, "retention.books: %v, want more than 0", c.Retention.Books)
 	fault(c.Retention.BytesMax > 0, "retention.bytes_max: %d, want more than 0", c.Retention.BytesMax)
 	fault(c.BatchBytesMax > 2*batchOverheadBytes && c.BatchBytesMax <= batchBytesLimit, "batch_bytes_max: %d, want %d to %d",
 		c.BatchBytesMax, 2*batchOverheadBytes, batchBytesLimit)

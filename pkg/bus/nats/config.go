@@ -18,6 +18,7 @@ import (
 const (
 	defaultPartitions     = 4
 	defaultAge            = 24 * time.Hour
+	defaultBooksAge       = 30 * 24 * time.Hour
 	defaultBytesMax       = 8 << 30
 	defaultFrameBytesMax  = 512 << 10
 	defaultRecordBytesMax = 512 << 10
@@ -35,9 +36,19 @@ const (
 // Retention says how long records stay that every group has read. Unread ones always stay.
 type Retention struct {
 	Age time.Duration // 0 means 24 h
+	// Books is Age for the topic bus.Books, by which an audit looks back. 0 means 30 days.
+	Books time.Duration
 	// BytesMax is the size of a topic, over all partitions, at which what is read is purged, and at which Append returns
 	// ErrFull when that does not help. 0 means 8 GiB.
 	BytesMax int64
+}
+
+// age returns how long read records of topic stay.
+func (r Retention) age(topic string) time.Duration {
+	if topic == bus.Books {
+		return r.Books
+	}
+	return r.Age
 }
 
 // Config says where the log is and how it is laid out. Either URL or Conn must be set.
@@ -86,6 +97,7 @@ var nameSyntax = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 func (c Config) withDefaults() Config {
 	c.Partitions = orDefault(c.Partitions, defaultPartitions)
 	c.Retention.Age = orDefault(c.Retention.Age, defaultAge)
+	c.Retention.Books = orDefault(c.Retention.Books, defaultBooksAge)
 	c.Retention.BytesMax = orDefault(c.Retention.BytesMax, defaultBytesMax)
 	c.Replicas = orDefault(c.Replicas, 1)
 	c.FrameBytesMax = orDefault(c.FrameBytesMax, defaultFrameBytesMax)
@@ -127,6 +139,7 @@ func (c Config) validate() error {
 		fault(nameSyntax.MatchString(topic), "topics: %q, want 1 to 64 of A-Z a-z 0-9 _ -", topic)
 	}
 	fault(c.Retention.Age > 0, "retention.age: %v, want more than 0", c.Retention.Age)
+	fault(c.Retention.Books > 0, "retention.books: %v, want more than 0", c.Retention.Books)
 	fault(c.Retention.BytesMax >= int64(c.Partitions)*int64(c.FrameBytesMax)*2,
 		"retention.bytes_max: %d, want room for two frames of %d bytes in each of %d partitions", c.Retention.BytesMax, c.FrameBytesMax, c.Partitions)
 	fault(c.FrameBytesMax > 0 && c.FrameBytesMax <= readBufferBytes/2, "frame_bytes_max: %d, want 1 to %d", c.FrameBytesMax, readBufferBytes/2)

@@ -154,7 +154,7 @@ func (l *Log) trimPartition(ctx context.Context, p *partition, read uint64) erro
 		return nil
 	}
 	bySize := l.beyondSize(state)
-	byAge, err := l.beyondAge(ctx, stream, p.subject, state, through)
+	byAge, err := l.beyondAge(ctx, stream, p, state, through)
 	if err != nil {
 		return err
 	}
@@ -186,16 +186,16 @@ func (l *Log) beyondSize(state jetstream.StreamState) uint64 {
 	return state.FirstSeq + uint64(surplus*float64(state.LastSeq-state.FirstSeq+1))
 }
 
-// beyondAge returns the highest sequence, up to through, whose message is older than Retention.Age; 0 where none is.
-func (l *Log) beyondAge(ctx context.Context, stream jetstream.Stream, subject string, state jetstream.StreamState, through uint64) (uint64, error) {
-	oldest := l.cfg.Now().Add(-l.cfg.Retention.Age)
+// beyondAge returns the highest sequence, up to through, whose message is older than Retention says; 0 where none is.
+func (l *Log) beyondAge(ctx context.Context, stream jetstream.Stream, p *partition, state jetstream.StreamState, through uint64) (uint64, error) {
+	oldest := l.cfg.Now().Add(-l.cfg.Retention.age(p.id.Topic))
 	if !state.FirstTime.Before(oldest) {
 		return 0, nil
 	}
 	low, high := state.FirstSeq, through // low is too old; what is above high is not known to be
 	for low < high {
 		middle := low + (high-low+1)/2
-		msg, err := stream.GetMsg(ctx, middle, jetstream.WithGetMsgSubject(subject)) // or the next one, where a damage has left a gap
+		msg, err := stream.GetMsg(ctx, middle, jetstream.WithGetMsgSubject(p.subject)) // or the next one, where a damage has left a gap
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			high = middle - 1
 			continue
