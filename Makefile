@@ -1,7 +1,7 @@
 # Everything a contributor does. `make` alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build run test e2e race lint fmt fuzz bench alone sync check docs tools clean engines engines-down test-engines engine-tests
+.PHONY: help build run test e2e race lint fmt fuzz bench alone sync check docs tools clean engines engines-down test-engines engine-tests torture
 
 SERVICES := ingest router state-projector history-writer aggregator alerting log-consumer live
 MODULES  := $(shell awk '/^\t\.\// {print $$1}' go.work)
@@ -61,6 +61,14 @@ engine-tests:
 	part 'end to end over the engines' -timeout 25m -run '^TestEngines' $$e2e; \
 	part 'engines killed under the drivers' -p 1 -timeout 20m -run '^TestKill' $$drivers; \
 	exit $$failed
+
+# What breaks Millrace on purpose; docs/torture.md says how to read it. TORTURE has further flags.
+SEED     ?= 1
+SEEDS    ?= 1
+MESSAGES ?= 100000
+SET      ?= embedded
+torture: ## break it while devices send: SEEDS=20 MESSAGES=1000000, SET=embedded|split|nats|kafka
+	go run ./test/torture/cmd/torture --set $(SET) --seed $(SEED) --seeds $(SEEDS) --messages $(MESSAGES) $(TORTURE)
 
 # RACE_WITHOUT leaves out the packages that it matches.
 RACE_WITHOUT ?= ^$$

@@ -25,6 +25,9 @@ type Fleet struct {
 	Ledger *Ledger
 	MQTT   func() string // host:port, asked for each connection
 	HTTP   func() string // base URL, asked for each request
+	Rate   int           // messages a second, of all devices together; 0 is as many as are taken
+
+	pace pace
 
 	again    atomic.Int64 // attempts that ended without an answer
 	refused  atomic.Int64
@@ -34,6 +37,9 @@ type Fleet struct {
 
 // Run sends everything and returns when all of it is acknowledged or given up, or ctx ends.
 func (f *Fleet) Run(ctx context.Context) {
+	if f.Rate > 0 {
+		f.pace.every = time.Second / time.Duration(f.Rate)
+	}
 	var all sync.WaitGroup
 	p := f.Ledger.Plan
 	for g := range p.Groups {
@@ -112,6 +118,9 @@ func (g *group) mqtt(ctx context.Context) {
 func (g *group) session(ctx context.Context, c *mqtt.Client) {
 	l := g.fleet.Ledger
 	for n := g.from; n < l.Plan.Each && ctx.Err() == nil; n++ {
+		if n >= g.high { // what is sent again is not held up
+			g.fleet.pace.take(ctx, len(g.devices))
+		}
 		for _, d := range g.devices {
 			if !l.Due(d, n) {
 				continue

@@ -24,6 +24,7 @@ func (g *group) http(ctx context.Context) {
 	var body []byte
 	for each := g.fleet.Ledger.Plan.Each; g.from < each && ctx.Err() == nil; {
 		to := min(g.from+batch, each)
+		g.fleet.pace.take(ctx, len(g.devices)*(to-max(g.from, min(g.high, to))))
 		var contentType string
 		var want counts
 		body, contentType, want = g.body(body[:0], g.from, to)

@@ -33,9 +33,9 @@ func Tell(out io.Writer, r *Report) {
 		_, _ = fmt.Fprintf(out, "  left out: disks that fill up: %s\n", r.Note)
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	_, _ = fmt.Fprintln(w, "  store\texpected\tfound\tlost\tdoubled\tunexpected\tunknown\t")
-	for _, v := range r.Stores {
-		_, _ = fmt.Fprintf(w, "  %s\t%d\t%d\t%d\t%d\t%d\t%d\t\n", v.Store, v.Expected, v.Found, v.Lost, v.Doubled, v.Unexpected, v.Unknown)
+	_, _ = fmt.Fprintln(w, "  store\texpected\tfound\tlost\tdoubled\tunexpected\tunknown\tafter\t")
+	for i, v := range r.Stores {
+		_, _ = fmt.Fprintf(w, "  %s\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t\n", v.Store, v.Expected, v.Found, v.Lost, v.Doubled, v.Unexpected, v.Unknown, r.Waits[i].Round(time.Millisecond))
 	}
 	_ = w.Flush() // who reads it sees what is missing
 	_, _ = fmt.Fprintf(out, "  %s\n", r.Books)

@@ -23,6 +23,7 @@ type Options struct {
 	Set      string // embedded, split, nats or kafka
 	Messages int
 	Devices  int      // 0 means 200, or as many as make 250 messages each
+	Rate     int      // messages a second; 0 gives each fault about two seconds of them
 	Faults   int      // how many; 0 means one for each 40,000 messages, 12 at least
 	Kinds    []string // only faults of these kinds; empty means all
 	Dir      string   // where the run keeps its files; a folder is made in it
@@ -54,6 +55,7 @@ type Report struct {
 	Deaths       int
 	Sending      time.Duration
 	Draining     time.Duration
+	Waits        []time.Duration // since the draining began, until each store was whole
 	Stores       []check.Verdict
 	Books        check.Books
 	Breaches     []string // beside those of the stores
@@ -75,6 +77,22 @@ const (
 	// settlePatience is how long a store may stand still, with nothing broken, before what it lacks counts as lost.
 	settlePatience = 60 * time.Second
 )
+
+func (o Options) faults() int {
+	const messages, least = 40_000, 12
+	if o.Faults > 0 {
+		return o.Faults
+	}
+	return max(least, o.Messages/messages)
+}
+
+func (o Options) rate() int {
+	const seconds = 2 // of sending, for each fault
+	if o.Rate > 0 {
+		return o.Rate
+	}
+	return max(500, o.Messages/(seconds*o.faults()))
+}
 
 func (o Options) plan(now time.Time) ledger.Plan {
 	devices := o.Devices
@@ -105,7 +123,7 @@ func Run(ctx context.Context, o Options) (r Report, err error) {
 		return r, errors.Join(fmt.Errorf("seed %d: %w", o.Seed, err), l.Close())
 	}
 	w := &work{o: o, set: s, ledger: l, report: &r, begun: time.Now(), dice: rand.New(rand.NewPCG(o.Seed, 0x6d696c6c))} //nolint:gosec // repeatable on purpose
-	w.fleet = &ledger.Fleet{Ledger: l, MQTT: s.MQTT, HTTP: s.HTTP}
+	w.fleet = &ledger.Fleet{Ledger: l, MQTT: s.MQTT, HTTP: s.HTTP, Rate: o.rate()}
 	err = w.run(ctx)
 	keep := ""
 	if err != nil || !r.Clean() || o.Keep {
@@ -177,11 +195,7 @@ func (w *work) breakThings(ctx context.Context, finished <-chan struct{}) error 
 	if len(kinds) == 0 {
 		return fmt.Errorf("faults: none of %s in the set %s", strings.Join(w.o.Kinds, ", "), w.o.Set)
 	}
-	n := w.o.Faults
-	if n == 0 {
-		n = max(12, w.o.Messages/40_000)
-	}
-	at := make([]int, n)
+	at := make([]int, w.o.faults())
 	for i := range at {
 		at[i] = w.dice.IntN(w.o.Messages)
 	}
@@ -263,6 +277,7 @@ func (w *work) settle(ctx context.Context) error {
 			w.breach("%s cannot be asked: %v", store.Name, err)
 		}
 		w.report.Stores = append(w.report.Stores, v)
+		w.report.Waits = append(w.report.Waits, time.Since(begun))
 	}
 	books, err := check.Balance(ctx, w.set.Bus(), w.ledger, w.report.Stores)
 	if err != nil {

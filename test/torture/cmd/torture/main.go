@@ -44,6 +44,7 @@ func run(ctx context.Context, args []string, out io.Writer) (clean bool, err err
 	flags.StringVar(&o.Set, "set", "embedded", "embedded, split, nats or kafka; all but the first need engines (see docs/torture.md)")
 	flags.IntVar(&o.Messages, "messages", 50_000, "messages of a run, at least")
 	flags.IntVar(&o.Devices, "devices", 0, "devices that send them; 0 chooses")
+	flags.IntVar(&o.Rate, "rate", 0, "messages a second; 0 gives each fault about two seconds of them")
 	flags.IntVar(&o.Faults, "faults", 0, "faults of a run; 0 means one for each 40,000 messages, and 12 at least")
 	flags.StringVar(&o.Dir, "dir", "", "where runs keep their files; empty means a temporary folder")
 	flags.StringVar(&o.Bin, "bin", "", "folder of the binaries; empty builds them")
