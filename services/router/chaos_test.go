@@ -11,8 +11,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/millrace/millrace/pkg/books"
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/bus/mem"
+	"github.com/millrace/millrace/pkg/store"
 	"github.com/millrace/millrace/pkg/telemetry"
 	"github.com/millrace/millrace/services/router"
 )
@@ -88,11 +90,28 @@ func TestWhateverFailsEachMessageIsTakenOnceAndInOrder(t *testing.T) {
 						t.Errorf("%s: %d messages, want %d: %v, want %v", topic, len(got), len(want[topic]), got, want[topic])
 					}
 				}
+				checkBooks(t, log, len(want[bus.Telemetry]), len(want[bus.Logs]))
 				if err := stop(); err != nil {
 					t.Error(err)
 				}
 			})
 		})
+	}
+}
+
+// checkBooks wants the routers' accounts to tell of every record once, whoever crashed.
+func checkBooks(t *testing.T, log *mem.Log, channels, lines int) {
+	t.Helper()
+	auditor := books.NewAuditor(log, func(string) store.Reader { return nil }, nil)
+	auditor.Now = time.Now
+	report, err := auditor.Audit(t.Context(), books.Query{From: 1, To: telemetry.Time(time.Minute)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := int64(len(log.Records(ingested)))
+	d := report.Total
+	if !report.Complete || d.Unread != 0 || d.Read != all || d.Telemetry != int64(channels) || d.Logs != int64(lines) || d.Repeats != all-d.Telemetry-d.Logs {
+		t.Errorf("the books tell of %+v (%q), want %d records, %d of them channels and %d logs", d, report.Notes, all, channels, lines)
 	}
 }
 
