@@ -12,18 +12,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/goleak"
-
 	"github.com/millrace/millrace/pkg/access"
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/bus/mem"
 	"github.com/millrace/millrace/pkg/mqtt"
 	"github.com/millrace/millrace/pkg/telemetry"
 	"github.com/millrace/millrace/services/ingest"
+	"github.com/prometheus/client_golang/prometheus"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // rig is an edge that runs, with the log behind it.
 type rig struct {

@@ -66,6 +66,8 @@ func (e *Edge) fail(w http.ResponseWriter, f *failure) {
 		h.Set("Retry-After", seconds(f.retry))
 	}
 	switch f.status {
+	case http.StatusRequestTimeout, http.StatusRequestEntityTooLarge:
+		h.Set("Connection", "close") // else the server reads on before it answers
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", `Bearer realm="millrace"`)
 	case http.StatusUnsupportedMediaType:

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -16,7 +17,7 @@ import (
 
 const (
 	readAtOnce   = 64 << 10
-	bufferKeep   = 1 << 20 // of a buffer that is used again
+	bufferKeep   = 1 << 20 // of a buffer that is used again, for a body that says that it is large
 	windowMax    = 8 << 20 // of a zstd frame
 	windowLeast  = 64 << 10
 	gzipMemory   = 64 << 10
@@ -95,13 +96,35 @@ func (b *body) busy(err error) *failure {
 	return b.edge.unavailable(unavailableBodies, err.Error())
 }
 
+// pools keep buffers for the next body. A large one is not given to a small body: it counts as memory of its sender.
+type pools struct{ small, large sync.Pool } // of *[]byte
+
+// get returns a buffer for a body of so many bytes; -1 is not known.
+func (p *pools) get(size int64) *[]byte {
+	pool := &p.small
+	if size > readAtOnce {
+		pool = &p.large
+	}
+	if b, ok := pool.Get().(*[]byte); ok {
+		return b
+	}
+	return new([]byte)
+}
+
+func (p *pools) put(b *[]byte) {
+	switch n := cap(*b); {
+	case n <= readAtOnce:
+		p.small.Put(b)
+	case n <= bufferKeep:
+		p.large.Put(b)
+	}
+}
+
 // release gives the buffer back: what was made of it has been copied.
 func (b *body) release(buffer *[]byte) {
 	b.edge.deps.Memory.Give(b.who, b.taken)
-	if cap(b.bytes) <= bufferKeep {
-		*buffer = b.bytes[:0]
-		b.edge.buffers.Put(buffer)
-	}
+	*buffer = b.bytes[:0]
+	b.edge.buffers.put(buffer)
 }
 
 func readFailure(err error, limit int64) *failure {

@@ -61,7 +61,7 @@ type Deps struct {
 type Edge struct {
 	cfg     Config
 	deps    Deps
-	buffers sync.Pool // of *[]byte
+	buffers pools
 	answers *prometheus.CounterVec
 	busy    *prometheus.CounterVec // reason
 	handler http.Handler
@@ -140,6 +140,8 @@ func (e *Edge) post(w http.ResponseWriter, r *http.Request) {
 // take brings a request's messages to the log.
 func (e *Edge) take(w http.ResponseWriter, r *http.Request) (*answer, *failure) {
 	at := e.deps.Now()
+	// The server that this is mounted on may set no deadline, for the sake of answers without an end. A writer that takes none is a test's.
+	_ = http.NewResponseController(w).SetReadDeadline(at.Add(e.cfg.BodyTimeout))
 	sender, fail := e.sender(r)
 	if fail != nil {
 		return nil, fail
@@ -154,14 +156,9 @@ func (e *Edge) take(w http.ResponseWriter, r *http.Request) (*answer, *failure) 
 			return nil, overQuota(wait)
 		}
 	}
-	buffer, ok := e.buffers.Get().(*[]byte)
-	if !ok {
-		buffer = new([]byte)
-	}
+	buffer := e.buffers.get(r.ContentLength)
 	body := &body{edge: e, who: sharer(r, sender, in), bytes: (*buffer)[:0]}
 	defer body.release(buffer)
-	// The server that this is mounted on may set no deadline, for the sake of answers without an end. A writer that takes none is a test's.
-	_ = http.NewResponseController(w).SetReadDeadline(at.Add(e.cfg.BodyTimeout))
 	if fail := body.read(w, r); fail != nil {
 		return nil, fail
 	}

@@ -1,7 +1,6 @@
 package mqttedge
 
 import (
-	"container/list"
 	"context"
 	"net"
 	"sync"
@@ -39,7 +38,7 @@ type conn struct {
 	sender   atomic.Pointer[permit.Sender] // a new one when its credential has changed
 	session  *session
 	gone     chan struct{} // closed when the session is let go
-	place    *list.Element // in door.waiting; guarded by it
+	place    place         // at the door
 	counted  string        // device for which door counts the connection
 	addr     string        // from which it comes, whose share of the memory it takes
 	held     int64         // of that memory

@@ -15,22 +15,38 @@ const (
 	turnedDevice      = "device"      // its device has too many
 )
 
+// handshakesQuarter is the part of the unfinished CONNECTs that one address may have.
+const handshakesQuarter = 4
+
 // door decides who comes in. One address can have only some of the connections, and those that have not said who they are
-// only some of them: one more closes the one of them that has taken longest. Safe for concurrent use.
+// only some of them: one more closes the one of them that has taken longest, of its own address where that has more than a
+// quarter of them. So a flood from one address pushes out its like. Safe for concurrent use.
 type door struct {
 	connections, perAddress, handshakes, perDevice int // 0 for perAddress and perDevice is no limit
 
 	mu      sync.Mutex
 	open    int
-	byAddr  map[netip.Addr]int
+	byAddr  map[netip.Addr]*address
 	devices map[string]int
 	waiting list.List // of *conn that have not finished their CONNECT, the oldest first
+}
+
+// address is what there is from one address.
+type address struct {
+	open    int
+	waiting list.List // as door.waiting
+}
+
+// place is where a connection waits. Guarded by door.mu.
+type place struct {
+	of          *address
+	all, ofAddr *list.Element
 }
 
 func newDoor(c *Config) *door {
 	return &door{
 		connections: c.ConnectionsMax, perAddress: c.AddressConnectionsMax, handshakes: c.HandshakesMax, perDevice: c.DeviceConnectionsMax,
-		byAddr: map[netip.Addr]int{}, devices: map[string]int{},
+		byAddr: map[netip.Addr]*address{}, devices: map[string]int{},
 	}
 }
 
@@ -39,27 +55,36 @@ func (d *door) enter(addr netip.Addr) (why string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
-	case d.perAddress > 0 && d.byAddr[addr] >= d.perAddress:
+	case d.perAddress > 0 && d.byAddr[addr] != nil && d.byAddr[addr].open >= d.perAddress:
 		return turnedAddress
 	case d.open >= d.connections:
 		return turnedConnections
 	}
 	d.open++
-	d.byAddr[addr]++
+	if d.byAddr[addr] == nil {
+		d.byAddr[addr] = &address{}
+	}
+	d.byAddr[addr].open++
 	return ""
 }
 
-// wait notes that c has yet to send its CONNECT. oldest is one that is to give way, or nil.
-func (d *door) wait(c *conn) (oldest *conn) {
+// wait notes that c, which came in from addr, has yet to send its CONNECT. oldest is one that is to give way, or nil.
+func (d *door) wait(c *conn, addr netip.Addr) (oldest *conn) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.waiting.Len() >= d.handshakes {
-		if first := d.waiting.Front(); first != nil {
-			oldest, _ = d.waiting.Remove(first).(*conn)
-			oldest.place = nil
-		}
+	of := d.byAddr[addr]
+	var first *list.Element
+	switch {
+	case of.waiting.Len() > d.handshakes/handshakesQuarter:
+		first = of.waiting.Front()
+	case d.waiting.Len() >= d.handshakes:
+		first = d.waiting.Front()
 	}
-	c.place = d.waiting.PushBack(c)
+	if first != nil {
+		oldest, _ = first.Value.(*conn)
+		d.takeOff(oldest)
+	}
+	c.place = place{of: of, all: d.waiting.PushBack(c), ofAddr: of.waiting.PushBack(c)}
 	return oldest
 }
 
@@ -67,9 +92,14 @@ func (d *door) wait(c *conn) (oldest *conn) {
 func (d *door) known(c *conn) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if c.place != nil {
-		d.waiting.Remove(c.place)
-		c.place = nil
+	d.takeOff(c)
+}
+
+func (d *door) takeOff(c *conn) {
+	if c.place.of != nil {
+		c.place.of.waiting.Remove(c.place.ofAddr)
+		d.waiting.Remove(c.place.all)
+		c.place = place{}
 	}
 }
 
@@ -78,7 +108,9 @@ func (d *door) leave(addr netip.Addr) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.open--
-	release(d.byAddr, addr)
+	if d.byAddr[addr].open--; d.byAddr[addr].open == 0 {
+		delete(d.byAddr, addr)
+	}
 }
 
 // enterDevice counts a connection of a device's key; false when it has too many.
@@ -96,12 +128,8 @@ func (d *door) enterDevice(device string) bool {
 func (d *door) leaveDevice(device string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	release(d.devices, device)
-}
-
-func release[K comparable](counts map[K]int, key K) {
-	if counts[key]--; counts[key] <= 0 {
-		delete(counts, key)
+	if d.devices[device]--; d.devices[device] == 0 {
+		delete(d.devices, device)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -162,13 +163,13 @@ func (e *Edge) accept(ctx, hard context.Context, ln net.Listener, serving *sync.
 		}
 		serving.Go(func() {
 			defer e.door.leave(addr)
-			e.serve(ctx, hard, socket)
+			e.serve(ctx, hard, socket, addr)
 		})
 	}
 }
 
 // serve runs one connection to its end.
-func (e *Edge) serve(ctx, hard context.Context, socket net.Conn) {
+func (e *Edge) serve(ctx, hard context.Context, socket net.Conn, addr netip.Addr) {
 	c := newConn(e, socket)
 	e.mu.Lock()
 	e.conns[c] = struct{}{}
@@ -176,7 +177,7 @@ func (e *Edge) serve(ctx, hard context.Context, socket net.Conn) {
 	if ctx.Err() != nil {
 		c.end(endShutdown())
 	}
-	if oldest := e.door.wait(c); oldest != nil {
+	if oldest := e.door.wait(c, addr); oldest != nil {
 		e.metrics.turnedAway.WithLabelValues(turnedHandshakes).Inc()
 		_ = oldest.socket.Close()
 	}

@@ -118,7 +118,11 @@ func (c *conn) takeSubscribe(life context.Context, p mqtt.Packet) error {
 	}
 	answer := mqtt.Suback{Type: mqtt.TypeSuback, PacketID: s.PacketID}
 	for i := range s.Subscriptions {
-		answer.Reasons = append(answer.Reasons, c.subscribe(life, &s.Subscriptions[i]))
+		reason := c.subscribe(life, &s.Subscriptions[i])
+		if reason.Failed() {
+			c.edge.metrics.unfollowed.Inc()
+		}
+		answer.Reasons = append(answer.Reasons, reason)
 	}
 	return c.answer(&answer)
 }

@@ -17,6 +17,7 @@ type metrics struct {
 	faults     *prometheus.CounterVec // packet, reason
 	pauses     prometheus.Counter
 	doubles    prometheus.Counter
+	unfollowed prometheus.Counter
 	live       prometheus.Counter
 	missed     prometheus.Counter
 }
@@ -42,6 +43,9 @@ func newMetrics(r prometheus.Registerer, open func() float64) (*metrics, error) 
 		doubles: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "millrace_mqtt_doubles_total", Help: "Messages of QoS 2 that came again and were not appended again.",
 		}),
+		unfollowed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "millrace_mqtt_subscriptions_refused_total", Help: "Topic filters of SUBSCRIBE packets that were refused.",
+		}),
 		live: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "millrace_mqtt_live_messages_total", Help: "Messages sent to subscribers.",
 		}),
@@ -53,7 +57,7 @@ func newMetrics(r prometheus.Registerer, open func() float64) (*metrics, error) 
 		Name: "millrace_mqtt_connections", Help: "Connections that are open.",
 	}, open)
 	for _, c := range []prometheus.Collector{
-		gauge, m.connects, m.ended, m.turnedAway, m.faults, m.pauses, m.doubles, m.live, m.missed,
+		gauge, m.connects, m.ended, m.turnedAway, m.faults, m.pauses, m.doubles, m.unfollowed, m.live, m.missed,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register the metrics of the MQTT edge: %w", err)
