@@ -85,10 +85,16 @@ func (s *shareOf) records(ctx context.Context) iter.Seq2[passing, error] {
 				}
 			}
 			h := heads[first]
-			if !h.cold {
+			double := h.cold && h.rec.Position == last
+			switch {
+			case double:
+			case h.cold:
+				s.tally.cold.Add(1)
+			default:
+				s.tally.log.Add(1)
 				last = h.rec.Position
 			}
-			if (!h.cold || h.rec.Position != last) && !yield(h.passing, nil) {
+			if !double && !yield(h.passing, nil) {
 				return
 			}
 			more, err := h.advance()
@@ -200,7 +206,6 @@ func (s *shareOf) fromLog(ctx context.Context, topic int, r *reach) iter.Seq2[pa
 				continue
 			}
 			last = rec.Position
-			s.tally.log.Add(1)
 			if !yield(passing{rec, topic, at}, nil) {
 				return
 			}
@@ -222,7 +227,6 @@ func (s *shareOf) fromArchive(ctx context.Context, before bus.Position) iter.Seq
 			if topic < 0 || row.Origin.Compare(s.passed(topic)) <= 0 {
 				continue
 			}
-			s.tally.cold.Add(1)
 			rec := bus.Record{Position: row.Origin.Position, Origin: row.Origin, Time: int64(row.IngestTime), Value: telemetry.AppendMessage(nil, &row.Message)}
 			if !yield(passing{rec, topic, row.IngestTime}, nil) {
 				return
