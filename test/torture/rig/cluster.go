@@ -53,6 +53,7 @@ ingest:
 live:
   http: {addr: "127.0.0.1:0"}
   query: {max_timeout: 2m}
+aggregator: {lateness: 5s}
 `
 
 func (c *cluster) open(ctx context.Context, o Options, dir string) error {

@@ -18,10 +18,12 @@ import (
 	"github.com/millrace/millrace/test/torture/proxy"
 )
 
-// embeddedConfig makes files often, so that a run of a minute sees many of them, merged ones too.
+// embeddedConfig makes files often, so that a run of a minute sees many of them, merged ones too, and closes the windows of the silent
+// soon, so that much is late.
 const embeddedConfig = `
 history: {segment_age: 5s, merge_delay: 1s}
 live: {query: {max_timeout: 2m}}
+aggregator: {lateness: 5s}
 `
 
 // embedded is the set of one process, `millrace run`.
@@ -37,8 +39,8 @@ type embedded struct {
 	client       *http.Client
 }
 
-// diskBytes is the size of the disks that are filled: of the log, and of everything else.
-const diskBytes = 3 << 30
+// diskBytes is the size of each of the disks that are filled: of the log, and of everything else. Several times what a run needs.
+func diskBytes(messages int) int64 { return 256<<20 + 500*int64(messages) }
 
 func newEmbedded(ctx context.Context, o Options, dir string) (_ set, err error) {
 	e := &embedded{client: &http.Client{Transport: &http.Transport{}}}
@@ -52,12 +54,16 @@ func newEmbedded(ctx context.Context, o Options, dir string) (_ set, err error) 
 		return nil, err
 	}
 	if o.Seed%2 == 0 {
-		e.mountDisks(data)
+		e.mountDisks(data, diskBytes(o.Messages))
 	} else {
 		e.withoutDisks = "every second seed runs on the machine's own disk"
 	}
 	file := filepath.Join(dir, "millrace.yml")
-	if err := os.WriteFile(file, []byte(embeddedConfig+check.Rules), 0o600); err != nil {
+	control, err := controlOf(o.Control)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(file, []byte(embeddedConfig+control+check.Rules), 0o600); err != nil {
 		return nil, err
 	}
 	e.process = &process{
@@ -78,9 +84,20 @@ func newEmbedded(ctx context.Context, o Options, dir string) (_ set, err error) 
 	return e, e.process.launch(ctx)
 }
 
-func (e *embedded) mountDisks(data string) {
+// controlOf returns the configuration that switches a promise off.
+func controlOf(name string) (string, error) {
+	switch name {
+	case "":
+		return "", nil
+	case "no-repeats": // what a device sends again is not known
+		return "router: {repeat_window: 0}\n", nil
+	}
+	return "", fmt.Errorf("control: %q, want no-repeats", name)
+}
+
+func (e *embedded) mountDisks(data string, bytes int64) {
 	for _, dir := range []string{data, filepath.Join(data, "log")} {
-		d, err := mount(dir, diskBytes)
+		d, err := mount(dir, bytes)
 		if err != nil {
 			e.withoutDisks = err.Error()
 			return

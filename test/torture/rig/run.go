@@ -26,6 +26,7 @@ type Options struct {
 	Rate     int      // messages a second; 0 gives each fault about two seconds of them
 	Faults   int      // how many; 0 means one for each 40,000 messages, 12 at least
 	Kinds    []string // only faults of these kinds; empty means all
+	Control  string   // a promise that is switched off, so that the run must find the breach; empty for none
 	Dir      string   // where the run keeps its files; a folder is made in it
 	Bin      string   // where the binaries are
 	Keep     bool     // the folder, after a clean run too

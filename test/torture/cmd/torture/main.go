@@ -48,6 +48,7 @@ func run(ctx context.Context, args []string, out io.Writer) (clean bool, err err
 	flags.IntVar(&o.Faults, "faults", 0, "faults of a run; 0 means one for each 40,000 messages, and 12 at least")
 	flags.StringVar(&o.Dir, "dir", "", "where runs keep their files; empty means a temporary folder")
 	flags.StringVar(&o.Bin, "bin", "", "folder of the binaries; empty builds them")
+	flags.StringVar(&o.Control, "control", "", "switch a promise off, and see the breach: no-repeats (embedded only)")
 	flags.BoolVar(&o.Keep, "keep", false, "keep the files of clean runs too")
 	if err := flags.Parse(args); err != nil {
 		return false, err
