@@ -31,6 +31,7 @@ func (s *share[Row]) take(ctx context.Context, p *part, recs []bus.Record) (n in
 	s.steps.begin(p.id, recs)
 	defer func() {
 		s.steps.leave()
+		s.hand.rests()
 		if v := recover(); v != nil {
 			err = panicked(place{p.id, recs[n].Position}, v)
 			return
@@ -68,6 +69,7 @@ func (s *share[Row]) take(ctx context.Context, p *part, recs []bus.Record) (n in
 				continue
 			}
 		}
+		s.hand.takes(p.topic, r.Position)
 		rows, publish := len(s.out.Rows), len(s.out.Publish)
 		if err := s.task.Add(&s.out, topic, r); err != nil {
 			s.out.Rows, s.out.Publish = s.out.Rows[:rows], s.out.Publish[:publish]

@@ -23,7 +23,11 @@ func (s *share[Row]) commit(ctx context.Context) error {
 	s.committing = true
 	defer s.track.writing.Store(0)
 	if l.Prepare != nil {
-		if err := s.retry(ctx, "prepare the rows", func() error { return l.Prepare(ctx, &s.out) }); err != nil {
+		if err := s.retry(ctx, "prepare the rows", func() error {
+			s.hand.commits(s.gathered)
+			defer s.hand.rests()
+			return l.Prepare(ctx, &s.out)
+		}); err != nil {
 			return err
 		}
 	}
@@ -61,6 +65,7 @@ func (s *share[Row]) written() {
 		p.track.committed(p.written)
 	}
 	s.care.grow(s.loop.BatchRecords, len(s.out.Rows)+len(s.out.Publish) > 0)
+	s.hand.keeps(s.care.limit)
 	if len(s.care.suspects) > 0 {
 		for _, p := range s.parts {
 			s.care.passed(p.id, p.written)
@@ -88,7 +93,9 @@ func (s *share[Row]) write(ctx context.Context) (took time.Duration, err error) 
 	}
 	if s.stateful != nil {
 		s.steps.enter()
+		s.hand.commits(s.gathered)
 		s.snapshot, err = s.stateful.Snapshot(s.snapshot[:0])
+		s.hand.rests()
 		s.steps.leave()
 		if s.steps.abandoned.Load() {
 			return 0, errAbandoned
@@ -121,7 +128,9 @@ func (s *share[Row]) writeRows(ctx context.Context, commit store.Commit) (took t
 	attempts := 0
 	err = s.retry(ctx, "write", func() error {
 		started := s.loop.Now()
+		s.hand.commits(s.gathered)
 		err := s.loop.Store.Write(ctx, commit, s.out.Rows)
+		s.hand.rests()
 		took = s.loop.Now().Sub(started)
 		if errors.As(err, &refused) {
 			return nil

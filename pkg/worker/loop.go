@@ -167,14 +167,30 @@ func (l *Loop[Row]) busProgress() bool { return l.Store == nil || l.ProgressOnBu
 // one reads it again, since nobody knows what is left of its state. What one record does so again and again becomes a dead letter: see care.
 func (l *Loop[Row]) own(ctx context.Context, share bus.Share, track *workerTrack) error {
 	care := newCare()
+	hand, was, times, err := l.recall(share.Number, care)
+	if err != nil {
+		l.Log.WarnContext(ctx, "a record that ends the process will not be found", "worker", l.Worker, "share", share.Number, "error", err)
+	}
+	defer func() {
+		if err := hand.end(); err != nil {
+			l.Log.WarnContext(ctx, "the note of what was in hand stays", "worker", l.Worker, "share", share.Number, "error", err)
+		}
+	}()
+	if was != nil {
+		l.told(ctx, share.Number, was, times)
+	}
 	again := newBackoff()
 	for {
-		err := l.work(ctx, share, track, care)
+		hand.keeps(care.limit)
+		err := l.work(ctx, share, track, care, hand)
 		var f *failed
 		if !errors.As(err, &f) {
 			return err
 		}
 		l.told(ctx, share.Number, f, care.learn(f))
+		if f.how == hung && hand != nil {
+			hand.lost = true
+		}
 		between := track.add(nil) // so that the reason shows meanwhile
 		between.retry("begin again", f)
 		ok := wait(ctx, again.NextBackOff())
@@ -187,10 +203,11 @@ func (l *Loop[Row]) own(ctx context.Context, share bus.Share, track *workerTrack
 
 // work is one life of a share's task. A panic outside of Add and Tick, such as in a snapshot, ends that life too, and not the
 // process with all its other workers; so does a task that hangs.
-func (l *Loop[Row]) work(ctx context.Context, share bus.Share, track *workerTrack, care *care) error {
+func (l *Loop[Row]) work(ctx context.Context, share bus.Share, track *workerTrack, care *care, hand *inHand) error {
 	living, end := context.WithCancel(ctx)
 	defer end()
 	s := newShare(l, share, track, care)
+	s.hand = hand
 	defer track.remove(s.track)
 	ended := make(chan error, 1)
 	go func() { ended <- s.live(living) }()

@@ -19,6 +19,8 @@ type Metrics struct {
 	rows, commits, retries, panics, hangs, isolations *prometheus.CounterVec // by worker
 	write                                             *prometheus.HistogramVec
 
+	inHandDir string // see KeepInHand
+
 	mu      sync.Mutex
 	workers []*workerTrack
 	down    map[string]string // why workers have ended that do not run again yet
@@ -40,6 +42,11 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	}
 	return m, nil
 }
+
+// KeepInHand makes the loops that run from now on keep a note of the record that they have in hand in a file of dir, which the next process
+// reads: a record with which the process has died several times becomes a dead letter. Each process needs a directory of its own, that
+// outlives it. Call it before any loop runs.
+func (m *Metrics) KeepInHand(dir string) { m.inHandDir = dir }
 
 func newMetrics() *Metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {

@@ -22,6 +22,7 @@ type share[Row any] struct {
 	bus      bus.Share
 	track    *shareTrack // safe for concurrent use
 	care     *care       // what earlier lives have learned
+	hand     *inHand     // what the next process must know, should this one die
 	steps    steps       // safe for concurrent use, as far as supervise needs it
 	parts    []*part
 	task     Task[Row]
@@ -53,6 +54,7 @@ type share[Row any] struct {
 type part struct {
 	bus.Partition
 	id       bus.PartitionID
+	topic    int          // its place among the topics of the loop
 	start    bus.Start    // where reading begins
 	progress bus.Progress // taken by the task
 	written  bus.Position // committed with the rows
@@ -75,8 +77,8 @@ func newShare[Row any](l *Loop[Row], b bus.Share, track *workerTrack, care *care
 		fetched: make(chan fetched, prefetchBatches), ahead: semaphore.NewWeighted(prefetchBytes),
 		failed: make(chan error),
 	}
-	for _, p := range b.Partitions {
-		s.parts = append(s.parts, &part{Partition: p, id: p.ID(), track: l.Metrics.newPartTrack(l.Worker, p.ID())})
+	for i, p := range b.Partitions {
+		s.parts = append(s.parts, &part{Partition: p, id: p.ID(), topic: i, track: l.Metrics.newPartTrack(l.Worker, p.ID())})
 	}
 	s.track = track.add(s.parts)
 	return s
