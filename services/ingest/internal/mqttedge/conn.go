@@ -142,7 +142,7 @@ func (c *conn) read(hard, life context.Context) {
 			c.end(endOfRead(err, false))
 			break
 		}
-		if c.reader.Buffered() && len(c.pending) < submitInputs && (c.batch == nil || c.batch.Bytes() < c.edge.gatherMost()) {
+		if c.reader.Buffered() && c.pause <= 0 && len(c.pending) < submitInputs && (c.batch == nil || c.batch.Bytes() < c.edge.gatherMost()) {
 			continue
 		}
 		c.submit(hard)
