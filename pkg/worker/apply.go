@@ -31,7 +31,9 @@ func (s *share[Row]) take(ctx context.Context, p *part, recs []bus.Record) (n in
 	s.steps.begin(p.id, recs)
 	defer func() {
 		s.steps.leave()
-		s.hand.rests()
+		if !s.steps.abandoned.Load() { // else the page is another life's by now
+			s.hand.rests()
+		}
 		if v := recover(); v != nil {
 			err = panicked(place{p.id, recs[n].Position}, v)
 			return

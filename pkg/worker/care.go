@@ -29,6 +29,17 @@ type care struct {
 	blamed   int // records that were held to be poison since a commit went through
 }
 
+// clone returns a copy for a life, which keeps it to itself as long as it lives: one that was given up may come back at any time.
+func (c *care) clone() *care {
+	mine := *c
+	mine.suspects = make(map[place]*suspect, len(c.suspects))
+	for at, s := range c.suspects {
+		one := *s
+		mine.suspects[at] = &one
+	}
+	return &mine
+}
+
 func newCare() *care { return &care{suspects: make(map[place]*suspect)} }
 
 // learn takes note of how a life ended, and returns how often that was for the same record.

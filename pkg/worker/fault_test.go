@@ -308,7 +308,10 @@ func TestReadingGoesOnWhereItBroke(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTester(t)
 		broken := true
-		w.log.SetFaults(mem.Faults{BeforeRead: func(context.Context, bus.PartitionID, bus.Position) error {
+		w.log.SetFaults(mem.Faults{BeforeRead: func(_ context.Context, id bus.PartitionID, _ bus.Position) error {
+			if id.Topic != bus.Telemetry {
+				return nil
+			}
 			broken = !broken
 			return when(broken, func() error { return errBroken })
 		}})

@@ -206,12 +206,15 @@ func (l *Loop[Row]) own(ctx context.Context, share bus.Share, track *workerTrack
 func (l *Loop[Row]) work(ctx context.Context, share bus.Share, track *workerTrack, care *care, hand *inHand) error {
 	living, end := context.WithCancel(ctx)
 	defer end()
-	s := newShare(l, share, track, care)
+	s := newShare(l, share, track, care.clone())
 	s.hand = hand
 	defer track.remove(s.track)
 	ended := make(chan error, 1)
 	go func() { ended <- s.live(living) }()
 	err := s.supervise(ended)
+	if f, given := errors.AsType[*failed](err); !given || f.how != hung {
+		*care = *s.care
+	}
 	switch {
 	case err == nil:
 		return nil
