@@ -42,6 +42,6 @@ func (s *share[Row]) probe(ctx context.Context) error {
 	}
 	next := bus.Progress{Through: bus.Position{Seq: before.Through.Seq + 1}}
 	return s.loop.Store.Write(ctx, store.Commit{
-		Worker: worker, Task: s.taskName(), Spans: []store.Span{{Partition: id, After: before.Through, Through: next}},
+		Worker: worker, Spans: []store.Span{{Partition: id, After: before.Through, Through: next}},
 	}, nil)
 }
