@@ -28,7 +28,7 @@ type pastOf struct {
 // openPast opens the log, for looking on, and the archive.
 func openPast(ctx context.Context, p *service.Process, cfg *standalone.Config, of pastOf) (source replay.Source, closeAll func() error, err error) {
 	var closers []func() error
-	closeAll = func() error {
+	closing := func() error {
 		var errs []error
 		for _, c := range slices.Backward(closers) {
 			errs = append(errs, c())
@@ -37,7 +37,7 @@ func openPast(ctx context.Context, p *service.Process, cfg *standalone.Config, o
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, closeAll())
+			err = errors.Join(err, closing())
 		}
 	}()
 	log, closeLog, err := standalone.OpenLog(ctx, *cfg, p, of.token)
@@ -47,7 +47,7 @@ func openPast(ctx context.Context, p *service.Process, cfg *standalone.Config, o
 	closers = append(closers, closeLog)
 	source.Log = log
 	if !of.history {
-		return source, closeAll, nil
+		return source, closing, nil
 	}
 	const sortBytes = 512 << 20
 	files := replay.Files{Scratch: of.scratch, Memory: sortBytes, Ahead: cfg.Ingest.Clock.MaxSkew}
@@ -73,7 +73,7 @@ func openPast(ctx context.Context, p *service.Process, cfg *standalone.Config, o
 	if source.Cold != nil {
 		closers = append(closers, source.Cold.Close)
 	}
-	return source, closeAll, nil
+	return source, closing, nil
 }
 
 // open opens the new store, and makes its tables where it is an engine of its own.

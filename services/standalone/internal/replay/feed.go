@@ -74,7 +74,7 @@ type gathering struct {
 
 func (f *feed) bring(ctx context.Context, lanes []joining) error {
 	p := f.past
-	s := shareOf{log: p.log, cold: p.cold, number: f.number, when: p.when, tally: p.tally}
+	s := shareOf{log: p.log, cold: p.cold, number: f.number, worker: p.worker, when: p.when, tally: p.tally}
 	for i, l := range f.lanes {
 		s.topics = append(s.topics, l.id.Topic)
 		s.after = append(s.after, lanes[i].after)

@@ -26,9 +26,10 @@ const (
 type reach struct {
 	part   bus.Partition
 	end    bus.Position   // of the newest record; zero: there never was one
-	oldest telemetry.Time // when the log took its oldest record; 0: it has none any more
+	has    bool           // something is left: otherwise the rest means nothing
+	oldest telemetry.Time // when the log took its oldest record
 	newest telemetry.Time
-	whole  bool // it was never trimmed
+	whole  bool // it has its first record still, so it was never trimmed
 }
 
 // look finds out what the log has of a partition.
@@ -54,6 +55,7 @@ func look(ctx context.Context, log bus.Log, id bus.PartitionID) (reach, error) {
 		return r, named("read the oldest record of", id, err)
 	}
 	r.newest, r.oldest = telemetry.Time(newest.Time), telemetry.Time(oldest.Time)
+	r.has = true
 	r.whole = oldest.Position.Seq <= 1
 	return r, nil
 }
@@ -85,14 +87,14 @@ func one(ctx context.Context, part bus.Partition, start bus.Start) (bus.Record, 
 
 // covers reports whether the log has all that was taken from a moment on.
 func (r *reach) covers(from telemetry.Time) bool {
-	return r.end.IsZero() || r.whole || r.oldest != 0 && r.oldest <= from.Add(-slack)
+	return r.end.IsZero() || r.has && r.oldest <= from.Add(-slack)
 }
 
 // records yields the records of a partition up to its end as of the look, from those that can have been taken at from. It ends early once
 // what comes was taken long after to.
 func (r *reach) records(ctx context.Context, from, to telemetry.Time) iter.Seq2[bus.Record, error] {
 	return func(yield func(bus.Record, error) bool) {
-		if r.oldest == 0 || r.newest < from.Add(-slack) {
+		if !r.has || r.newest < from.Add(-slack) {
 			return
 		}
 		start := bus.Start{Time: int64(from.Add(-slack))}

@@ -29,15 +29,18 @@ type shareOf struct {
 	log    bus.Log
 	cold   *Cold // nil where there is no archive
 	number int
+	worker string // for which it passes; "" is none with a name
 	topics []string
 	when   span
 	after  []bus.Position // by topic: what has passed already; nil: nothing
 	tally  *tally
+
+	given map[bus.Position]bool // origins of the messages that the log has as redelivered, which history has in their place
 }
 
 // ownPositions reports whether the records of a topic stem from no single message, so that their own place is their identity.
 func ownPositions(topic string) bool {
-	return topic == bus.DeadLetters || topic == bus.Aggregates || topic == bus.AlarmCommands || topic == bus.Alarms
+	return topic == bus.DeadLetters || topic == bus.Redelivered || topic == bus.Aggregates || topic == bus.AlarmCommands || topic == bus.Alarms
 }
 
 // archived reports whether history has what a topic carries.
@@ -92,7 +95,9 @@ func (s *shareOf) records(ctx context.Context) iter.Seq2[passing, error] {
 				s.tally.cold.Add(1)
 			default:
 				s.tally.log.Add(1)
-				last = h.rec.Position
+				if !ownPositions(s.topics[h.topic]) {
+					last = h.rec.Position
+				}
 			}
 			if !double && !yield(h.passing, nil) {
 				return
@@ -121,7 +126,7 @@ func (s *shareOf) open(ctx context.Context) (heads []*head, err error) {
 	for i, topic := range s.topics {
 		r := &reaches[i]
 		covers := r.covers(s.when.from)
-		s.tally.reaches(topic, r, covers)
+		s.tally.reaches(topic, r, covers || r.whole)
 		h, more, err := start(s.fromLog(ctx, i, r), false)
 		if err != nil {
 			return heads, err
@@ -140,6 +145,9 @@ func (s *shareOf) open(ctx context.Context) (heads []*head, err error) {
 	}
 	if !cold || s.cold == nil {
 		return heads, nil
+	}
+	if s.given, err = s.redelivered(ctx, reaches); err != nil {
+		return heads, err
 	}
 	if endless {
 		seam = bus.Position{}
@@ -224,7 +232,7 @@ func (s *shareOf) fromArchive(ctx context.Context, before bus.Position) iter.Seq
 				return
 			}
 			topic := s.topicOf(&row)
-			if topic < 0 || row.Origin.Compare(s.passed(topic)) <= 0 {
+			if topic < 0 || s.given[row.Origin.Position] || row.Origin.Compare(s.passed(topic)) <= 0 {
 				continue
 			}
 			rec := bus.Record{Position: row.Origin.Position, Origin: row.Origin, Time: int64(row.IngestTime), Value: telemetry.AppendMessage(nil, &row.Message)}
@@ -233,6 +241,29 @@ func (s *shareOf) fromArchive(ctx context.Context, before bus.Position) iter.Seq
 			}
 		}
 	}
+}
+
+// redelivered returns the origins of what the log gives once more to the worker, which were dead letters at first.
+func (s *shareOf) redelivered(ctx context.Context, reaches []reach) (map[bus.Position]bool, error) {
+	all := map[bus.Position]bool{}
+	for i, topic := range s.topics {
+		if topic != bus.Redelivered {
+			continue
+		}
+		for rec, err := range reaches[i].records(ctx, s.when.from, s.when.to) {
+			if err != nil {
+				return nil, err
+			}
+			var d telemetry.Redelivery
+			if telemetry.ParseRedelivery(rec.Value, &d) != nil || d.Worker != s.worker || !s.when.has(telemetry.Time(rec.Time)) {
+				continue
+			}
+			if origin, err := bus.ParseOrigin(d.Origin); err == nil && int(origin.Partition) == s.number {
+				all[origin.Position] = true
+			}
+		}
+	}
+	return all, nil
 }
 
 // archivedThrough returns the position through which all topics that are in history have passed.

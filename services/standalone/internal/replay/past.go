@@ -18,6 +18,7 @@ import (
 type past struct {
 	log    bus.Log
 	cold   *Cold
+	worker string   // that reads it
 	topics []string // that pass; others are empty
 	when   span
 	tally  *tally

@@ -72,7 +72,7 @@ func Workers() []string {
 	return []string{historywriter.Worker, historywriter.ArchiveWorker, stateprojector.Worker, aggregator.Worker, logconsumer.Worker}
 }
 
-// Topics returns what a worker reads.
+// Topics returns what a worker reads, beside what is given to it once more.
 func Topics(worker string) []string {
 	switch worker {
 	case historywriter.Worker, historywriter.ArchiveWorker:
@@ -158,6 +158,7 @@ func newRun(from Source, to Target, o Options) (*run, error) {
 	if o.From >= o.To {
 		return nil, fmt.Errorf("from %s to %s: want a time that does not end before it begins", o.From.Std(), o.To.Std())
 	}
+	topics = append(slices.Clone(topics), bus.Redelivered)
 	r := &run{o: o, from: from, to: to, topics: topics, tally: newTally(), stores: map[string]asked{}}
 	for _, t := range topics {
 		r.stores[t] = map[string]asked{
@@ -221,7 +222,7 @@ func (r *run) work(ctx context.Context) error {
 	working, stop := context.WithCancel(life)
 	defer stop()
 	r.past = &past{
-		log: r.from.Log, cold: r.from.Cold, topics: r.topics, when: span{r.o.From, r.o.To}, tally: r.tally, fail: fail,
+		log: r.from.Log, cold: r.from.Cold, worker: r.readerOf(bus.Redelivered), topics: r.topics, when: span{r.o.From, r.o.To}, tally: r.tally, fail: fail,
 	}
 	r.began = r.o.Now()
 	done := make(chan error, 1)

@@ -31,15 +31,15 @@ func newTally() *tally {
 	return &tally{oldest: map[string]telemetry.Time{}, at: map[int]telemetry.Time{}, odd: map[string]uint64{}, reasons: map[string]uint64{}}
 }
 
-// reaches notes how far back the log goes.
-func (t *tally) reaches(topic string, r *reach, covers bool) {
-	if covers {
+// reaches notes how far back the log goes, unless that is far enough.
+func (t *tally) reaches(topic string, r *reach, enough bool) {
+	if enough || topic == bus.Redelivered { // history has that in its place
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if r.oldest > t.oldest[topic] || r.oldest == 0 {
-		t.oldest[topic] = r.oldest
+	if at, known := t.oldest[topic]; !known || r.oldest > at {
+		t.oldest[topic] = r.oldest // 0 where it has nothing
 	}
 }
 
