@@ -12,8 +12,12 @@ import (
 )
 
 // commit makes everything that was taken since the last commit durable: it publishes, then appends dead letters, then writes
-// rows, progress and state together, of which rows that the store refuses are dead letters first. A crash in between repeats the steps before it, which readers bear; the other order
-// would lose them.
+// rows, progress and state together, of which rows that the store refuses are dead letters first. A crash in between repeats the steps
+// before it, which readers bear; the other order would lose them.
+//
+// A task with a state publishes after the write instead, which has kept what is to be published with the state: what it makes hangs
+// on time and on what the store holds, so that another owner, or the same one after a crash, may make something else of the same
+// records, and readers would have heard of what never was.
 func (s *share[Row]) commit(ctx context.Context) error {
 	if !s.dirty {
 		return nil
@@ -31,8 +35,10 @@ func (s *share[Row]) commit(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.publish(ctx); err != nil {
-		return err
+	if s.stateful == nil || l.Store == nil {
+		if err := s.publish(ctx); err != nil {
+			return err
+		}
 	}
 	if err := s.appendLetters(ctx); err != nil {
 		return err
@@ -44,10 +50,17 @@ func (s *share[Row]) commit(ctx context.Context) error {
 			return err
 		}
 		l.Metrics.rows.WithLabelValues(l.Worker).Add(float64(len(s.out.Rows)))
+		if s.stateful != nil {
+			if err := s.publishWritten(ctx); err != nil {
+				return err
+			}
+		}
 	}
 	l.Metrics.commits.WithLabelValues(l.Worker).Inc()
 	s.committing = false
+	kept := s.stateful != nil && keeps(s.out.Publish)
 	s.written()
+	s.dirty = kept // a silent commit follows, which empties the outbox
 	now := l.Now()
 	s.nextCommit = now.Add(max(l.CommitEvery, min(commitPauseRatio*took, commitPauseMax)))
 	s.nextSilent = now.Add(silentCommitEvery)
@@ -55,6 +68,17 @@ func (s *share[Row]) commit(ctx context.Context) error {
 		return nil
 	}
 	return s.hint(ctx, false)
+}
+
+// publishWritten publishes what the write has kept in the outbox, and the dead letters of what the log can never take.
+func (s *share[Row]) publishWritten(ctx context.Context) error {
+	if err := s.confirm(ctx); err != nil {
+		return err
+	}
+	if err := s.publish(ctx); err != nil {
+		return err
+	}
+	return s.appendLetters(ctx)
 }
 
 // written forgets what has been committed.
@@ -88,13 +112,13 @@ func (s *share[Row]) write(ctx context.Context) (took time.Duration, err error) 
 	for _, p := range s.parts {
 		// A state is fenced by every partition that it covers, also where nothing came.
 		if p.progress.Through != p.written || s.stateful != nil {
-			commit.Spans = append(commit.Spans, store.Span{Partition: p.id, After: p.written, Through: p.progress.Clone()})
+			commit.Spans = append(commit.Spans, store.Span{Partition: p.id, After: p.written, Through: s.covered(p)})
 		}
 	}
 	if s.stateful != nil {
 		s.steps.enter()
 		s.hand.commits(s.gathered)
-		s.snapshot, err = s.stateful.Snapshot(s.snapshot[:0])
+		s.snapshot, err = s.stateful.Snapshot(appendOutbox(s.snapshot[:0], s.out.Publish))
 		s.hand.rests()
 		s.steps.leave()
 		if s.steps.abandoned.Load() {

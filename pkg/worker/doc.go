@@ -6,7 +6,9 @@
 // refuses goes to dead letters; everything else (publishing, writing) is tried again with backoff, for ever, while reading stops.
 //
 // The order within one step is: prepare, publish, append dead letters, then write rows together with the progress and the
-// task's checkpoint. A crash in between repeats the publishing; readers drop the double by origin or by key. To the bus the
+// task's checkpoint. A crash in between repeats the publishing; readers drop the double by origin or by key. A task with a state is
+// another matter: what it makes of the same records may differ from one life to the next, so it publishes after the write, and the
+// checkpoint holds what is to be published, so that the next life can; and a life whose write turns out to be another owner's ends. To the bus the
 // progress is committed every few seconds, since that costs a sync and is only what a worker without a store starts from, and
 // what tells the log what it may trim.
 //

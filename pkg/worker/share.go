@@ -26,6 +26,7 @@ type share[Row any] struct {
 	steps    steps       // safe for concurrent use, as far as supervise needs it
 	parts    []*part
 	task     Task[Row]
+	owner    uint64   // names this life in what it writes
 	stateful Stateful // nil where the task has no state, or there is nowhere to keep it
 	// accountant is the task where it keeps account, and the bus the progress; else nil.
 	accountant Accountant
@@ -75,7 +76,7 @@ func newShare[Row any](l *Loop[Row], b bus.Share, track *workerTrack, care *care
 	s := &share[Row]{
 		loop: l, bus: b, care: care,
 		fetched: make(chan fetched, prefetchBatches), ahead: semaphore.NewWeighted(prefetchBytes),
-		failed: make(chan error),
+		failed: make(chan error), owner: newOwner(),
 	}
 	for i, p := range b.Partitions {
 		s.parts = append(s.parts, &part{Partition: p, id: p.ID(), topic: i, track: l.Metrics.newPartTrack(l.Worker, p.ID())})
@@ -137,6 +138,7 @@ func (s *share[Row]) resume(ctx context.Context, p *part) error {
 				"worker", s.loop.Worker, "partition", p.id.String(), "stored", from.Through.String(), "committed", committed.Through.String())
 		}
 	}
+	from = unmarked(from)
 	if !ok && s.loop.busProgress() && s.loop.Start.Newest {
 		if from.Through, err = p.End(ctx); err != nil {
 			return fmt.Errorf("find the end: %w", err)
@@ -177,10 +179,14 @@ func (s *share[Row]) restore(ctx context.Context) error {
 	if err != nil || !found {
 		return err
 	}
+	outbox, state, err := splitOutbox(state)
+	if err != nil {
+		return fmt.Errorf("restore the checkpoint of task %s: %w", s.taskName(), err)
+	}
 	if err := stateful.Restore(state); err != nil {
 		return fmt.Errorf("restore the checkpoint of task %s (%d bytes): %w", s.taskName(), len(state), err)
 	}
-	return nil
+	return s.publishAgain(ctx, outbox)
 }
 
 // run reads and works until ctx ends, then drains. work outlives ctx by the loop's Drain.

@@ -52,6 +52,8 @@ type Output[Row any] struct {
 type Publication struct {
 	Topic  string
 	Record bus.Record
+	// Passing says that a crash may lose it, since a newer one follows: it is not kept with the state.
+	Passing bool
 }
 
 // Decide is a Task without state or clock.

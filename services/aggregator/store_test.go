@@ -67,7 +67,9 @@ func (s *table) Write(_ context.Context, commit store.Commit, rows []store.Aggre
 	for _, span := range commit.Spans {
 		s.progress[span.Partition] = span.Through.Clone()
 	}
-	s.checkpoint[strings.Clone(commit.Task)] = slices.Clone(commit.Checkpoint)
+	if commit.Checkpoint != nil {
+		s.checkpoint[strings.Clone(commit.Task)] = slices.Clone(commit.Checkpoint)
+	}
 	return s.fault("written")
 }
 

@@ -206,7 +206,7 @@ func (t *Task) publishRunning(out *Output) {
 		at := len(t.arena)
 		t.arena = telemetry.AppendAggregate(t.arena, &a)
 		out.Publish = append(out.Publish, worker.Publication{
-			Topic: bus.Aggregates, Record: bus.Record{Value: t.arena[at:len(t.arena):len(t.arena)]},
+			Topic: bus.Aggregates, Record: bus.Record{Value: t.arena[at:len(t.arena):len(t.arena)]}, Passing: true,
 		})
 	}
 	t.changed = slices.Delete(t.changed, 0, n)
