@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"time"
 
 	"github.com/millrace/millrace/pkg/books"
 	"github.com/millrace/millrace/pkg/bus"
@@ -61,7 +62,7 @@ func (t *task) Add(out *worker.Output[none], _ string, r bus.Record) error {
 	if head.DeviceID == "" {
 		return fmt.Errorf("route: %w", errNoDevice)
 	}
-	if t.memory != nil && head.MessageID != "" && !t.memory.Take(repeats.Hash(head.Tenant, head.DeviceID, head.MessageID)) {
+	if t.memory != nil && t.repeated(&head) {
 		t.metrics.repeats.Inc()
 		line := t.routed.Line(head.Tenant, head.DeviceID, head.IngestTime)
 		line.Read++
@@ -123,6 +124,24 @@ func (t *task) Account(p bus.PartitionID, after, through bus.Position) (topic st
 
 // Settled implements worker.Accountant.
 func (t *task) Settled() { t.routed.Settled() }
+
+// repeated reports whether the device has sent the message before. Where it has not, and a newer one of the device came before it,
+// that is counted and no more: windows and latest state go by event time.
+func (t *task) repeated(head *telemetry.Header) bool {
+	var device uint64
+	if head.MessageID == "" {
+		device = repeats.HashDevice(head.Tenant, head.DeviceID)
+	} else {
+		var id uint64
+		if device, id = repeats.Hash(head.Tenant, head.DeviceID, head.MessageID); !t.memory.Take(device, id) {
+			return true
+		}
+	}
+	if behind := t.memory.Behind(device, int64(head.EventTime)); behind > 0 {
+		t.metrics.behind.Observe(time.Duration(behind).Seconds())
+	}
+	return false
+}
 
 // Tick counts what the memory has forgotten.
 func (t *task) Tick(*worker.Output[none], telemetry.Time, bool) {

@@ -22,20 +22,32 @@ type Memory struct {
 	slots      map[uint64]int32 // by device
 	devices    []device
 	hand       int
+	last       int // that was asked for
 	forgotten  uint64
 }
 
 type device struct {
-	hash uint64
-	used bool // since the hand passed last
-	next int  // the oldest id, once the ring is full
-	ids  []uint64
+	hash   uint64
+	used   bool  // since the hand passed last
+	next   int   // the oldest id, once the ring is full
+	newest int64 // event time
+	ids    []uint64
 }
 
 // New returns a memory of the last window ids of each of devicesMax devices; both at least 1. When one more device comes, one that
 // was not heard of for long is forgotten (second chance, which is near to least recently used).
 func New(window, devicesMax int) *Memory {
 	return &Memory{window: max(window, 1), devicesMax: max(devicesMax, 1), slots: make(map[uint64]int32)}
+}
+
+// HashDevice returns the hash of a device, the first one of Hash.
+func HashDevice(tenant, deviceID string) uint64 {
+	var d xxhash.Digest
+	d.Reset()
+	_, _ = d.WriteString(tenant)
+	_, _ = d.Write([]byte{0})
+	_, _ = d.WriteString(deviceID)
+	return d.Sum64()
 }
 
 // Hash returns the hashes of a device and of one of its ids.
@@ -53,12 +65,8 @@ func Hash(tenant, deviceID, messageID string) (dev, id uint64) {
 
 // Take reports whether the device's id is not among its last ones, and remembers it then.
 func (m *Memory) Take(dev, id uint64) bool {
-	slot, ok := m.slots[dev]
-	if !ok {
-		slot = m.settle(dev)
-	}
-	d := &m.devices[slot]
-	d.used = ok // so a flood of devices that speak once pushes out its like, not those that speak often
+	d, known, _ := m.find(dev)
+	d.used = known // so a flood of devices that speak once pushes out its like, not those that speak often
 	if slices.Contains(d.ids, id) {
 		return false
 	}
@@ -74,6 +82,33 @@ func (m *Memory) Take(dev, id uint64) bool {
 		d.ids = append(d.ids, id)
 	}
 	return true
+}
+
+// find returns a device, which is given room where it is not known. again says that it was asked for last, as by Take before Behind.
+func (m *Memory) find(dev uint64) (d *device, known, again bool) {
+	if m.last < len(m.devices) && m.devices[m.last].hash == dev {
+		return &m.devices[m.last], true, true
+	}
+	slot, known := m.slots[dev]
+	if !known {
+		slot = m.settle(dev)
+	}
+	m.last = int(slot)
+	return &m.devices[slot], known, false
+}
+
+// Behind returns by how much an event time (any unit) is before the newest one that was told of the device; 0 where it is not, and
+// then it is the newest.
+func (m *Memory) Behind(dev uint64, at int64) int64 {
+	d, known, again := m.find(dev)
+	if !again { // else Take has looked after it
+		d.used = known
+	}
+	if at < d.newest {
+		return d.newest - at
+	}
+	d.newest = at
+	return 0
 }
 
 // Devices returns how many devices it remembers.

@@ -35,11 +35,32 @@ func TestDevicesDoNotShareIDs(t *testing.T) {
 	}
 }
 
+func TestBehindIsByEachDevicesOwnNewestTime(t *testing.T) {
+	m := repeats.New(4, 2)
+	a, b, c := repeats.HashDevice("t", "a"), repeats.HashDevice("t", "b"), repeats.HashDevice("t", "c")
+	for i, step := range []struct {
+		device   uint64
+		at, want int64
+	}{{a, 100, 0}, {b, 50, 0}, {a, 90, 10}, {a, 95, 5}, {a, 100, 0}, {b, 60, 0}, {b, 1, 59}} {
+		if got := m.Behind(step.device, step.at); got != step.want {
+			t.Errorf("step %d: %d behind, want %d", i, got, step.want)
+		}
+	}
+	if dev, _ := repeats.Hash("t", "a", "1"); dev != a {
+		t.Error("a device has two hashes")
+	}
+	_ = m.Behind(c, 7) // one of the two others gives way, with its time
+	if m.Devices() != 2 || m.Forgotten() != 1 || m.Behind(c, 6) != 1 {
+		t.Errorf("%d devices, %d forgotten", m.Devices(), m.Forgotten())
+	}
+}
+
 func TestMemoryIsBoundedAndKeepsTheBusyDevices(t *testing.T) {
 	m := repeats.New(4, 100)
 	for i := range 1000 {
 		take(m, "busy", fmt.Sprint(i))
 		take(m, fmt.Sprint("passing", i), "1")
+		m.Behind(repeats.HashDevice("t", fmt.Sprint("passing", i)), 1)
 		if take(m, "busy", fmt.Sprint(i)) {
 			t.Fatalf("after %d devices the busy one was forgotten", i)
 		}
