@@ -35,6 +35,11 @@ func (s *share[Row]) commit(ctx context.Context) error {
 			return err
 		}
 	}
+	if commitFirst {
+		if err := s.commitEarly(ctx); err != nil {
+			return err
+		}
+	}
 	if s.stateful == nil || l.Store == nil {
 		if err := s.publish(ctx); err != nil {
 			return err
@@ -189,8 +194,8 @@ func (s *share[Row]) refuseRows(ctx context.Context, refused *store.Refused) err
 // is the last, it may fail and is made again later.
 func (s *share[Row]) hint(ctx context.Context, last bool) error {
 	every := trimHintEvery
-	if s.loop.busProgress() {
-		every = busCommitEvery
+	if _, buffered := s.loop.Store.(store.Buffered); buffered || s.loop.busProgress() {
+		every = busCommitEvery // a buffering store's progress moves seldom, and then a full log waits for it
 	}
 	s.nextHint, s.hintBytes = s.loop.Now().Add(every), 0
 	for _, p := range s.parts {

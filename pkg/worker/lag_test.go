@@ -139,6 +139,28 @@ func TestTheLagIsTrueWhileReadingIsBroken(t *testing.T) {
 	})
 }
 
+func TestTroubleWithReadingIsOverWhereNothingComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTester(t)
+		w.start()
+		w.sendFor(3)
+		w.log.SetFaults(mem.Faults{BeforeRead: func(_ context.Context, _ bus.PartitionID, after bus.Position) error {
+			return when(after.Seq > 3, func() error { return errors.New("connection refused") })
+		}})
+		w.send("x") // after which reading breaks, with nothing unread
+		settle(time.Second)
+		if st := w.loop.Metrics.Statuses(); !strings.Contains(st[0].Retrying, "connection refused") {
+			t.Errorf("%+v, want that reading is tried again", st)
+		}
+		w.log.SetFaults(mem.Faults{})
+		settle(time.Minute)
+		if st := w.loop.Metrics.Statuses(); st[0].Retrying != "" {
+			t.Errorf("%+v, want that all is well again, though nothing came", st)
+		}
+		w.wantStop()
+	})
+}
+
 func TestAWorkerThatHasEndedIsShownUntilItRunsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTester(t)

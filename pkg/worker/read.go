@@ -10,10 +10,13 @@ import (
 
 var errReadEnded = errors.New("reading ended by itself")
 
+// readStep names the reading of a partition among what is being tried again.
+func readStep(id bus.PartitionID) string { return "read " + id.String() }
+
 // read feeds the records of one partition to the task until ctx ends. It waits while the task has enough at hand.
 func (s *share[Row]) read(ctx context.Context, p *part) {
 	again := newBackoff()
-	start, step := p.start, "read "+p.id.String()
+	start, step := p.start, readStep(p.id)
 	for ctx.Err() == nil {
 		var broke error
 		for batch, err := range p.After(ctx, start) {

@@ -37,6 +37,10 @@ func (s *share[Row]) glance(ctx context.Context, p *part) (end bus.Position, ok 
 		return bus.Position{}, false
 	}
 	p.track.saw(end, asked)
+	if p.track.caughtUp.Load() {
+		// Of a topic on which nothing comes no batch would ever say that reading works again.
+		s.track.retry(readStep(p.id), nil)
+	}
 	return end, true
 }
 
