@@ -32,7 +32,7 @@ const (
 // Loop reads topics as one consumer group and gives their records to tasks. Fill it, then call Run once.
 type Loop[Row any] struct {
 	Worker string   // name of the worker and of its consumer group
-	Topics []string // all have the same number of partitions; with a store the loop also reads bus.Redelivered
+	Topics []string // all have the same number of partitions; unless bus.Ingested or bus.DeadLetters is one, the loop also reads bus.Redelivered
 	Bus    bus.Log
 	// Store takes the rows and keeps the progress; nil for a worker that only publishes, whose progress the bus keeps. Where it
 	// is store.Buffered, it is flushed on a drain and only what is on disk is committed to the bus.
@@ -151,10 +151,10 @@ func (l *Loop[Row]) configured() (*Loop[Row], error) {
 	return &c, nil
 }
 
-// topics returns what the loop reads: beside its own topics what is given to it once more, last. A worker without a store has no
-// part in that, as what it could not process goes in again where it came from; nor has the one that keeps dead letters.
+// topics returns what the loop reads: beside its own topics what is given to it once more, last. Who reads what came in has no part in
+// that, as what it could not process comes in again; nor has the one that keeps dead letters.
 func (l *Loop[Row]) topics() []string {
-	if l.Store == nil || slices.Contains(l.Topics, bus.DeadLetters) {
+	if slices.Contains(l.Topics, bus.Ingested) || slices.Contains(l.Topics, bus.DeadLetters) {
 		return l.Topics
 	}
 	return append(slices.Clip(l.Topics), bus.Redelivered)
