@@ -43,3 +43,10 @@ func TestReadUsageOfThisProcess(t *testing.T) {
 		t.Errorf("peak memory %d bytes, want at least a mebibyte", u.PeakRSS)
 	}
 }
+
+func TestQuantile(t *testing.T) {
+	sorted := []time.Duration{1, 2, 3, 4, 100}
+	if Quantile(sorted, 0.5) != 3 || Quantile(sorted, 1) != 100 || Quantile(nil, 0.5) != 0 {
+		t.Errorf("%v %v %v", Quantile(sorted, 0.5), Quantile(sorted, 1), Quantile(nil, 0.5))
+	}
+}

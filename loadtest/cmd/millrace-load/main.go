@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -35,12 +36,40 @@ func run(ctx context.Context, args []string) error {
 	flags.IntVar(&load.Batch, "batch", 1000, "messages in one HTTP request")
 	flags.Float64Var(&load.Rate, "rate", 0, "messages a second; 0: as fast as they are taken")
 	pid := flags.Int("pid", 0, "process of the instance, to tell its CPU time and peak memory")
+	flood := loadtest.Flood{Every: 100 * time.Millisecond, Now: time.Now}
+	flags.IntVar(&flood.Connections, "flood", 0, "connections of one device that floods over MQTT, while -devices others send now and then; nothing else is measured")
+	flags.DurationVar(&flood.For, "flood-for", 10*time.Second, "how long the others are measured, alone and under the flood")
 	latency := flags.Bool("latency", false, "measure the time from publish to live event")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	if flood.Connections > 0 {
+		flood.MQTT, flood.Devices, flood.Inflight = load.MQTT, load.Devices, load.Inflight
+		return measureFlood(ctx, flood)
+	}
 	return measure(ctx, load, *pid, *latency)
 }
+
+// measureFlood prints what a flood does to others.
+func measureFlood(ctx context.Context, f loadtest.Flood) error {
+	if f.MQTT == "" {
+		return errors.New("-flood needs -mqtt")
+	}
+	got, err := f.Run(ctx)
+	if err != nil {
+		return err
+	}
+	const half, most = 0.5, 0.99
+	p50, p99 := loadtest.Quantile(got.Alone, half), loadtest.Quantile(got.Alone, most)
+	under50, under99 := loadtest.Quantile(got.Under, half), loadtest.Quantile(got.Under, most)
+	fmt.Printf("alone:           %d messages of %d devices acknowledged, p50 %v, p99 %v\n", len(got.Alone), f.Devices, p50, p99)
+	fmt.Printf("under the flood: %d messages, p50 %v (%.1f times), p99 %v (%.1f times), %d not answered\n", len(got.Under),
+		under50, ratio(under50, p50), under99, ratio(under99, p99), got.Unanswered)
+	fmt.Printf("the flood:       %.0f/s taken, %.0f/s refused\n", float64(got.Taken)/f.For.Seconds(), float64(got.Refused)/f.For.Seconds())
+	return nil
+}
+
+func ratio(a, b time.Duration) float64 { return float64(a) / float64(max(b, 1)) }
 
 func measure(ctx context.Context, load loadtest.Load, pid int, latency bool) error {
 	stores := loadtest.Stores{HTTP: load.HTTP, Token: load.Token}

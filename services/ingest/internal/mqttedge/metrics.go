@@ -38,7 +38,7 @@ func newMetrics(r prometheus.Registerer, open func() float64) (*metrics, error) 
 			Name: "millrace_mqtt_faults_total", Help: "Packets against the protocol, each the end of its connection, by packet and reason code.",
 		}, []string{"packet", "reason"}),
 		pauses: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "millrace_mqtt_pauses_total", Help: "Pauses in reading from a device over its rate that cannot be told so.",
+			Name: "millrace_mqtt_pauses_total", Help: "Pauses in reading from a device over a quota that cannot be told so, or does not heed it.",
 		}),
 		doubles: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "millrace_mqtt_doubles_total", Help: "Messages of QoS 2 that came again and were not appended again.",
