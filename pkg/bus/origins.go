@@ -14,7 +14,7 @@ type Origins []Origin
 // Take reports whether o is above what was taken before from its partition, and if so remembers it. An unknown origin is
 // always taken.
 func (s *Origins) Take(o Origin) bool {
-	if !o.Known() {
+	if !o.Known() || !idempotent {
 		return true
 	}
 	for i := range *s {

@@ -43,6 +43,7 @@ const (
 	eventSetBack = "set back"
 	eventTrim    = "trim"
 	eventEdge    = "crash the edge"
+	eventPower   = "lose power"
 )
 
 // event is something that happens at a time.

@@ -150,6 +150,8 @@ func (s *sim) happen(e event) {
 		s.setBack(e)
 	case eventTrim:
 		s.trim()
+	case eventPower:
+		s.losePower()
 	}
 }
 

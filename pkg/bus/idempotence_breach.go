@@ -1,0 +1,5 @@
+//go:build breach_no_idempotence
+
+package bus
+
+const idempotent = false

@@ -1,0 +1,5 @@
+//go:build breach_no_idempotence
+
+package store
+
+const fencing = false
