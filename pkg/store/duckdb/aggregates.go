@@ -14,7 +14,7 @@ import (
 )
 
 // aggregateSeriesMax bounds the series whose newest window is remembered (about 200 bytes each). Beyond it all are forgotten,
-// which costs one join more for each.
+// which costs a join for each until its windows are newer than all there were.
 const aggregateSeriesMax = 1 << 20
 
 // aggregateStore keeps aggregates. Nearly every row is a new window, newer than all of its series, and is appended; only for
@@ -22,6 +22,9 @@ const aggregateSeriesMax = 1 << 20
 type aggregateStore struct {
 	*lane
 	newest map[series]telemetry.Time // the newest window start of each series that was written since the start
+	// before is the newest window start of any series when newest was empty, by the windows' length. Of a series that is not in newest
+	// nothing newer is stored; that one row of it was written since says nothing of what was stored before.
+	before map[int64]telemetry.Time
 }
 
 // series is what the windows of one length of one channel share.
@@ -32,11 +35,38 @@ type series struct {
 
 func newAggregateStore(l *lane) *aggregateStore {
 	s := &aggregateStore{lane: l, newest: make(map[series]telemetry.Time)}
-	l.load = func(context.Context, *sql.Conn) error {
-		clear(s.newest) // after a commit of unknown outcome the table may have newer windows
-		return nil
-	}
+	l.load = s.look
 	return s
+}
+
+// look forgets what was written and finds out what the table has: after a commit of unknown outcome, newer windows perhaps.
+func (s *aggregateStore) look(ctx context.Context, c *sql.Conn) error {
+	rows, err := c.QueryContext(ctx, `SELECT window_length_ns, epoch_ns(max(window_start)) FROM aggregates GROUP BY 1`)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rows.Close() }()
+	before := make(map[int64]telemetry.Time)
+	for rows.Next() {
+		var length, newest int64
+		if err := rows.Scan(&length, &newest); err != nil {
+			return err
+		}
+		before[length] = telemetry.Time(newest)
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	clear(s.newest)
+	s.before = before
+	return nil
+}
+
+// mayBeStored reports whether the table may have the window of key.
+func (s *aggregateStore) mayBeStored(key store.WindowKey, of series) bool {
+	newest, known := s.newest[of]
+	before, some := s.before[of.length]
+	return known && key.WindowStart <= newest || some && key.WindowStart <= before
 }
 
 func seriesOf(a *telemetry.Aggregate) series {
@@ -88,7 +118,7 @@ func (s *aggregateStore) sort(rows []store.AggregateRow) (written []int, old []s
 			continue
 		}
 		written = append(written, i)
-		if newest, known := s.newest[seriesOf(&rows[i].Aggregate)]; !known || key.WindowStart <= newest {
+		if s.mayBeStored(key, seriesOf(&rows[i].Aggregate)) {
 			old = append(old, key)
 		}
 	}
@@ -131,6 +161,11 @@ func withoutPoorer(tx *tx, rows []store.AggregateRow, written []int, old []store
 
 func (s *aggregateStore) remember(rows []store.AggregateRow, written []int) {
 	if len(s.newest) > aggregateSeriesMax {
+		for of, newest := range s.newest {
+			if before, some := s.before[of.length]; !some || newest > before {
+				s.before[of.length] = newest
+			}
+		}
 		clear(s.newest)
 	}
 	for _, i := range written {

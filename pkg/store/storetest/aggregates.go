@@ -66,6 +66,15 @@ func replacing(t *testing.T, open func(t *testing.T) AggregateStore) {
 		writeAggregates(t, s, aggregate(0), aggregate(1), aggregate(2))
 		want(t, s, aggregate(0), aggregate(1), aggregate(2))
 	})
+	t.Run("an older window is corrected after a restart, and then a newer one", func(t *testing.T) {
+		s := open(t)
+		writeAggregates(t, s, aggregate(0), aggregate(7), aggregate(14))
+		s = s.Crash(t)
+		writeAggregates(t, s, revised(0))
+		writeAggregates(t, s, revised(7))
+		writeAggregates(t, s, revised(14))
+		want(t, s, revised(0), revised(7), revised(14))
+	})
 	t.Run("of two rows with one key in one write the last counts", func(t *testing.T) {
 		s := open(t)
 		writeAggregates(t, s, aggregate(0), revised(0))
