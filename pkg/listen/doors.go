@@ -15,7 +15,7 @@ import (
 // Connections of one Server: in all, and from one address, so that one that opens thousands leaves some to the others.
 const (
 	connectionsMax        = 10_000
-	addressConnectionsMax = connectionsMax / 2
+	addressConnectionsMax = 5000
 )
 
 // Metrics counts the connections that came to nothing. nil counts nothing.
