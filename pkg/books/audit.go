@@ -36,8 +36,8 @@ type Store struct {
 	Topics []string // of telemetry, logs and events: what it keeps
 	Worker string   // who writes it
 	Reader store.Reader
-	// Progress says how far Worker has come with a partition of Topics, as far as that is on disk. nil, and ok false, say that nobody
-	// knows: then what is not stored counts as missing.
+	// Progress says how far Worker has come with a partition of Topics, as far as that is on disk; where ok is false it has not begun.
+	// nil says that nobody knows: then what is not stored counts as missing.
 	Progress func(ctx context.Context, worker string, p bus.PartitionID) (progress bus.Progress, ok bool, err error)
 }
 
@@ -123,7 +123,7 @@ func (d *device) routed(topics []string) int64 {
 }
 
 func signed(n uint64) int64 {
-	return int64(min(n, math.MaxInt64)) //nolint:gosec // bounded
+	return int64(min(n, math.MaxInt64))
 }
 
 // line is one of a router's account, of a device that is asked for.

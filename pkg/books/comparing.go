@@ -56,7 +56,7 @@ func (r *run) countLetters(ctx context.Context) error {
 		n := bus.PartitionOf(c.Tenant, c.DeviceID, max(1, r.Log.Partitions(bus.Ingested)))
 		d, err := r.of(c.Tenant, c.DeviceID, int32(n)) //nolint:gosec // partitions are few
 		if err == nil {
-			d.lettersStored += uint64(max(c.Rows, 0)) //nolint:gosec // not negative
+			d.lettersStored += uint64(max(c.Rows, 0))
 		}
 		return err
 	})
@@ -248,8 +248,7 @@ func (c *comparison) progress(ctx context.Context, id bus.PartitionID) (progress
 	if c.Progress == nil {
 		return progress, false, nil
 	}
-	progress, ok, err = c.Store.Progress(ctx, c.Worker, id)
-	if err != nil {
+	if progress, _, err = c.Progress(ctx, c.Worker, id); err != nil {
 		return progress, false, fmt.Errorf("how far %s has come with %s: %w", c.Worker, id, err)
 	}
 	return progress, true, nil // a store without any progress has all of it before it
@@ -266,8 +265,10 @@ func (c *comparison) device(ctx context.Context, d *device) error {
 	}
 	rows := int64(0)
 	where := []store.Condition{
-		{Columns: []string{"ingest_time"}, Op: store.AtLeast, Value: c.from()}, {Columns: []string{"ingest_time"}, Op: store.Below, Value: c.to()},
-		{Columns: []string{"tenant"}, Op: store.Equal, Value: d.tenant}, {Columns: []string{"device_id"}, Op: store.Equal, Value: d.device},
+		{Columns: []string{"ingest_time"}, Op: store.AtLeast, Value: c.from()},
+		{Columns: []string{"ingest_time"}, Op: store.Below, Value: c.to()},
+		{Columns: []string{"tenant"}, Op: store.Equal, Value: d.tenant},
+		{Columns: []string{"device_id"}, Op: store.Equal, Value: d.device},
 		{Columns: []string{"origin_partition"}, Op: store.Equal, Value: int64(d.partition)},
 	}
 	selection := store.Selection{Table: c.Table, Columns: []string{"origin_partition", "origin_position", "channel_key"}, Where: where, Order: rowOrder()}
@@ -317,7 +318,7 @@ func (c *comparison) judge(ctx context.Context, d *device, letters map[string]in
 		case one.found > 1:
 			b.What, b.Count = Doubled, int64(one.found-1)
 			h.doubled += b.Count
-		case letters[bus.Ingested+" "+o.Position.String()] > 0 || letters[one.topic+" "+one.at.String()] > 0:
+		case letters[bus.Ingested+" "+o.String()] > 0 || letters[one.topic+" "+one.at.String()] > 0:
 			h.letters++
 			continue
 		case one.above:
@@ -420,10 +421,11 @@ func (c *comparison) letters(ctx context.Context, d *device) (map[string]int, er
 	found := map[string]int{}
 	where := []store.Condition{
 		{Columns: []string{"received_at"}, Op: store.AtLeast, Value: c.from()},
-		{Columns: []string{"tenant"}, Op: store.Equal, Value: d.tenant}, {Columns: []string{"device_id"}, Op: store.Equal, Value: d.device},
+		{Columns: []string{"tenant"}, Op: store.Equal, Value: d.tenant},
+		{Columns: []string{"device_id"}, Op: store.Equal, Value: d.device},
 		{Columns: []string{"worker"}, Op: store.In, Value: []string{c.Worker, WorkerRouter}},
 	}
-	err := store.SelectAll(ctx, c.Auditor.Letters, store.Selection{
+	err := store.SelectAll(ctx, c.Letters, store.Selection{
 		Table: store.TableDeadLetters, Columns: []string{"worker", "topic", "position", "reason"}, Where: where, Order: []string{"received_at", store.RowID},
 	}, func(row []any) error {
 		var texts [4]string

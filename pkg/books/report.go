@@ -206,9 +206,19 @@ func (d *DeviceReport) add(one *DeviceReport) {
 		to  *int64
 		add int64
 	}{
-		{&d.Accepted, one.Accepted}, {&d.Uncounted, one.Uncounted}, {&d.Lost, one.Lost}, {&d.Unread, one.Unread}, {&d.Read, one.Read},
-		{&d.Repeats, one.Repeats}, {&d.Refused, one.Refused}, {&d.Telemetry, one.Telemetry}, {&d.Logs, one.Logs}, {&d.Events, one.Events},
-		{&d.Elsewhere, one.Elsewhere}, {&d.EdgeLetters, one.EdgeLetters}, {&d.LettersMissing, one.LettersMissing},
+		{&d.Accepted, one.Accepted},
+		{&d.Uncounted, one.Uncounted},
+		{&d.Lost, one.Lost},
+		{&d.Unread, one.Unread},
+		{&d.Read, one.Read},
+		{&d.Repeats, one.Repeats},
+		{&d.Refused, one.Refused},
+		{&d.Telemetry, one.Telemetry},
+		{&d.Logs, one.Logs},
+		{&d.Events, one.Events},
+		{&d.Elsewhere, one.Elsewhere},
+		{&d.EdgeLetters, one.EdgeLetters},
+		{&d.LettersMissing, one.LettersMissing},
 	} {
 		*sum.to += sum.add
 	}

@@ -29,7 +29,7 @@ func (l *Live) audit(w http.ResponseWriter, r *http.Request) error {
 	q.To, given[1] = p.time("to")
 	q.Device = p.text("device")
 	q.Devices = p.limit(l.cfg.Query.PageRows)
-	if len(p.errs) == 0 && !(given[0] && given[1] && q.From < q.To) {
+	if len(p.errs) == 0 && (!given[0] || !given[1] || q.From >= q.To) {
 		p.fault("from", "want from and to, the earlier first")
 	}
 	if err := p.done(); err != nil {

@@ -63,6 +63,7 @@ func Select(t *testing.T, open func(t *testing.T) SelectStore) {
 	}
 	selectContains(t, s, ref)
 	selectNulls(t, s, ref)
+	selectCounts(t, s, ref)
 	selectDeadLetterPages(t, s, ref)
 	selectEnds(t, s, ref, tables[0], orders[tables[0]])
 	t.Run("a table that the store does not have is an error", func(t *testing.T) {
