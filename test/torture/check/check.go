@@ -31,6 +31,9 @@ func Archive(s func() Source, l *ledger.Ledger) Store {
 	return Store{"archive", func(ctx context.Context) (Verdict, error) { return Rows(ctx, s(), l, "archive") }}
 }
 
+// doubledPatience is shorter: what is there twice seldom goes away.
+const doubledPatience = 10 * time.Second
+
 // Settle asks until the verdict is clean, or nothing has changed for so long that nothing will. The error is the last one.
 func (c Store) Settle(ctx context.Context, patience time.Duration) (Verdict, error) {
 	const every = 500 * time.Millisecond
@@ -45,7 +48,7 @@ func (c Store) Settle(ctx context.Context, patience time.Duration) (Verdict, err
 			return v, nil
 		case v.Found != last.Found || v.Lost != last.Lost || v.Doubled != last.Doubled || v.Unexpected != last.Unexpected:
 			changed, last = time.Now(), v
-		case time.Since(changed) > patience:
+		case time.Since(changed) > patience || err == nil && v.Doubled > 0 && v.Lost == 0 && time.Since(changed) > doubledPatience:
 			return v, err
 		}
 		select {

@@ -158,6 +158,9 @@ func Windows(ctx context.Context, s Source, seconds int) (Verdict, error) {
 	if v.Found, err = strconv.Atoi(rows[0][0]); err != nil {
 		return v, fmt.Errorf("read aggregates: %w", err)
 	}
+	if err := v.windowsTwice(ctx, s, seconds); err != nil || v.Doubled > 0 {
+		return v, err
+	}
 	differ, err := s.Query(ctx, fmt.Sprintf(windowsDiffer, seconds))
 	if err != nil {
 		return v, err
@@ -177,6 +180,24 @@ func Windows(ctx context.Context, s Source, seconds int) (Verdict, error) {
 		v.tell("aggregates %ds: %s: the window at %s has count %s and sum %s, history %s and %s", seconds, row[0], row[1], orNone(row[2]), orNone(row[4]), orNone(row[3]), orNone(row[5]))
 	}
 	return v, nil
+}
+
+// windowsTwice counts the windows that have several rows.
+func (v *Verdict) windowsTwice(ctx context.Context, s Source, seconds int) error {
+	rows, err := s.Query(ctx, fmt.Sprintf(`SELECT device_id, epoch_ns(window_start), count(*), min("count"), max("count"), min(revision), max(revision) FROM aggregates
+		WHERE window_seconds = %d GROUP BY device_id, channel_key, window_start HAVING count(*) > 1 LIMIT 1000`, seconds))
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		n, err := strconv.Atoi(row[2])
+		if err != nil {
+			return fmt.Errorf("read aggregates: %w", err)
+		}
+		v.Doubled += n - 1
+		v.tell("aggregates %ds: %s: the window at %s has %s rows, with counts %s to %s and revisions %s to %s", seconds, row[0], row[1], row[2], row[3], row[4], row[5], row[6])
+	}
+	return nil
 }
 
 func orNone(s string) string {
