@@ -343,9 +343,9 @@ func readFile(path string) ([]byte, error) {
 	return b, errors.Join(err, f.Close())
 }
 
-// firstLine is what an error says before DuckDB's stack.
+// firstLine is what an error says before DuckDB's stack, without the advice, which has been taken.
 func firstLine(err error) string {
-	line, _, _ := strings.Cut(err.Error(), "\n")
+	line, _, _ := strings.Cut(strings.ReplaceAll(err.Error(), ErrDamaged.Error()+": ", ""), "\n")
 	return line
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/store"
@@ -36,6 +37,7 @@ type History struct {
 	closed  bool
 	copied  uint64 // generation of the second manifest
 	checked scrubbed
+	doubted time.Time // when all files were last looked at since a query went wrong
 }
 
 var (

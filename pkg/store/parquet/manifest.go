@@ -178,13 +178,13 @@ func parseManifest(b []byte) (*manifest, error) {
 	return m, nil
 }
 
-// Named returns the files that the manifest at path names, for a process that reads beside the one that writes. Any of them may be merged
-// into another, and then removed after Config.Grace, so the caller keeps them in place, as by a hard link, or begins again where one is
-// gone. No manifest is no files.
-func Named(path string) ([]FileInfo, error) {
+// Named returns the files that the manifest at path names, and those that it notes as damaged, for a process that reads beside the one that
+// writes. Any of the files may be merged into another, and then removed after Config.Grace, so the caller keeps them in place, as by a hard
+// link, or begins again where one is gone. No manifest is no files.
+func Named(path string) ([]FileInfo, []DamagedRecord, error) {
 	m, err := loadManifest(path)
 	if err != nil || m == nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return m.Files, nil
+	return m.Files, m.Damaged, nil
 }

@@ -12,6 +12,8 @@ import (
 const (
 	scrubBytes = 64 << 20       // of one pass of Maintain: at its pace of every 10 s half a terabyte a day
 	scrubEvery = 24 * time.Hour // for each file
+
+	doubtAllEvery = 30 * time.Second
 )
 
 // scrubbed is when each file was last read as a whole and found to be what was written, by its path. Maintain's alone.
@@ -74,6 +76,9 @@ func (s *Snapshot) Doubt(reason error) (setAside bool, err error) {
 	if !named && !slices.ContainsFunc(decodingSigns(), func(sign string) bool { return strings.Contains(text, sign) }) {
 		return false, nil
 	}
+	if !named && !s.history.mayDoubtAll() {
+		return false, nil
+	}
 	for i, path := range s.paths {
 		if named && !strings.Contains(text, path) {
 			continue
@@ -93,7 +98,19 @@ func (s *Snapshot) Doubt(reason error) (setAside bool, err error) {
 	return setAside, nil
 }
 
+// mayDoubtAll bounds what errors that name no file can cost: anybody who may query can cause one.
+func (h *History) mayDoubtAll() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.cfg.Now()
+	if now.Sub(h.doubted) < doubtAllEvery {
+		return false
+	}
+	h.doubted = now
+	return true
+}
+
 // decodingSigns are words of errors of who decodes Parquet and does not say which file.
 func decodingSigns() []string {
-	return []string{"arquet", "ZSTD", "ecompress", "TProtocol", "Thrift", "thrift", "Out of buffer", "dictionary", "page", "UTF", "Snappy", "RLE", "DELTA", "magic bytes"}
+	return []string{"arquet", "ZSTD", "ecompress", "TProtocol", "Thrift", "thrift", "Out of buffer", "dictionary", "page", "UTF", "Snappy", "RLE", "DELTA", "magic bytes", "orrupt", "bitpacked", "Dictionary", "Page"}
 }

@@ -1,0 +1,283 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	corruptDevices  = 8
+	corruptMessages = 30 // of each device, before the damage and again after it
+)
+
+// sendNumbered posts numbered messages of every device, from number from on.
+func (in *instance) sendNumbered(t *testing.T, begin time.Time, from, to int) {
+	t.Helper()
+	var all errgroup.Group
+	for d := range corruptDevices {
+		all.Go(func() error {
+			for n := from; n < to; n++ {
+				body := fmt.Sprintf(`{"n":%d,"timestamp":%q}`, n, begin.Add(time.Duration(n)*time.Second).Format(time.RFC3339Nano))
+				resp, err := http.Post(fmt.Sprintf("%s/v1/devices/corrupt-%d/messages", in.http, d), "application/json", strings.NewReader(body))
+				if err != nil {
+					return err
+				}
+				if err := resp.Body.Close(); err != nil || resp.StatusCode/100 != 2 {
+					return fmt.Errorf("message %d: %s, %w", n, resp.Status, err)
+				}
+			}
+			return nil
+		})
+	}
+	if err := all.Wait(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantNumbered waits until every store has the messages up to number to, each once.
+func (in *instance) wantNumbered(t *testing.T, to int) {
+	t.Helper()
+	in.wantRows(t, `SELECT count(*), count(DISTINCT (device_id, value)), max(value)::BIGINT FROM device_messages WHERE channel_key = 'n'`,
+		[]string{fmt.Sprint(corruptDevices * to), fmt.Sprint(corruptDevices * to), fmt.Sprint(to - 1)})
+	in.wantRows(t, `SELECT count(*), min(value)::BIGINT FROM device_state WHERE channel_key = 'n'`, []string{fmt.Sprint(corruptDevices), fmt.Sprint(to - 1)})
+	in.wantRows(t, windowsDiffer("10"), []string{"0"})
+}
+
+// warnings returns what the status warns of, and how many files the metric counts.
+func (in *instance) warnings(t *testing.T) (text string, corrupt bool) {
+	t.Helper()
+	get := func(path string) []byte {
+		resp, err := http.Get(in.http + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	var status struct{ Warnings []string }
+	if err := json.Unmarshal(get("/v1/status"), &status); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(get("/metrics"))) {
+		if strings.HasPrefix(line, "millrace_corrupt_files_total{") && !strings.HasSuffix(strings.TrimSpace(line), " 0") {
+			corrupt = true
+		}
+	}
+	return strings.Join(status.Warnings, "\n"), corrupt
+}
+
+// corruptArgs let files of history be written soon, and windows be closed.
+func corruptArgs() []string {
+	return []string{"--set", "history.segment_age=1s", "--set", "aggregator.lateness=1s", "--log-level", "error"}
+}
+
+// wholeInstance is the data directory of an instance that has taken messages and was killed.
+func wholeInstance(t *testing.T, begin time.Time) (dir string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "data")
+	in := run(t, dir, corruptArgs()...)
+	in.sendNumbered(t, begin, 0, corruptMessages)
+	in.wantNumbered(t, corruptMessages)
+	eventually(t, "history is in files", func() error {
+		rows, err := in.query(t.Context(), "SELECT count(*) FROM archive")
+		if err == nil && rows[0][0] != fmt.Sprint(corruptDevices*corruptMessages) {
+			err = fmt.Errorf("%s rows", rows[0][0])
+		}
+		return err
+	})
+	eventually(t, "what was appended is remembered", func() error {
+		rows, err := in.query(t.Context(), "SELECT 1")
+		if _, statErr := os.Stat(filepath.Join(dir, "log-ends.json")); statErr != nil {
+			return statErr
+		}
+		_ = rows
+		return err
+	})
+	in.kill()
+	return dir
+}
+
+// largest returns the largest file below dir whose name ends so.
+func largest(t *testing.T, dir, suffix string) string {
+	t.Helper()
+	best, size := "", int64(-1)
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || !strings.HasSuffix(path, suffix) {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil && info.Size() > size {
+			best, size = path, info.Size()
+		}
+		return err
+	})
+	if err != nil || best == "" {
+		t.Fatalf("no %s in %s: %v", suffix, dir, err)
+	}
+	return best
+}
+
+// The damages that a file can take.
+func cutFile(t *testing.T, path string, percent int64) {
+	t.Helper()
+	st, err := os.Stat(path)
+	if err == nil {
+		err = os.Truncate(path, st.Size()*percent/100)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func flipFile(t *testing.T, path string, percent int) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 8 {
+		b[(len(b)*percent/100+i)%len(b)] ^= 0xff
+	}
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func removeAll(t *testing.T, path string) {
+	t.Helper()
+	if err := os.RemoveAll(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func makeDirectory(t *testing.T, path string) {
+	t.Helper()
+	removeAll(t, path)
+	if err := os.Mkdir(path, 0o750); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// corruption is a damage and what an operator must be told of it; "" is nothing, since nothing is lost or needs to be seen to.
+type corruption struct {
+	name   string
+	damage func(t *testing.T, data string)
+	told   string
+}
+
+func corruptions() []corruption {
+	in := func(name string) func(t *testing.T, data string) string {
+		return func(_ *testing.T, data string) string { return filepath.Join(data, name) }
+	}
+	block := func(topic string) func(t *testing.T, data string) string {
+		return func(t *testing.T, data string) string {
+			t.Helper()
+			streams, err := filepath.Glob(filepath.Join(data, "log", "jetstream", "*", "streams", "MR_"+topic+"_*", "msgs", "*.blk"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			best, size := "", int64(-1)
+			for _, path := range streams {
+				if st, err := os.Stat(path); err == nil && st.Size() > size {
+					best, size = path, st.Size()
+				}
+			}
+			return best
+		}
+	}
+	segment := func(t *testing.T, data string) string { t.Helper(); return largest(t, filepath.Join(data, "archive"), ".parquet") }
+	cut := func(of func(*testing.T, string) string, percent int64) func(*testing.T, string) {
+		return func(t *testing.T, data string) { t.Helper(); cutFile(t, of(t, data), percent) }
+	}
+	flip := func(of func(*testing.T, string) string, percent int) func(*testing.T, string) {
+		return func(t *testing.T, data string) { t.Helper(); flipFile(t, of(t, data), percent) }
+	}
+	remove := func(of func(*testing.T, string) string) func(*testing.T, string) {
+		return func(t *testing.T, data string) { t.Helper(); removeAll(t, of(t, data)) }
+	}
+	directory := func(of func(*testing.T, string) string) func(*testing.T, string) {
+		return func(t *testing.T, data string) { t.Helper(); makeDirectory(t, of(t, data)) }
+	}
+	database, wal, manifest := in("millrace.duckdb"), in("millrace.duckdb.wal"), in("manifest.json")
+	return []corruption{
+		{"nothing", func(*testing.T, string) {}, ""},
+		{"database empty", cut(database, 0), "database"},
+		{"database cut", cut(database, 60), "database"},
+		{"database header flipped", flip(database, 0), "database"},
+		{"database gone", func(t *testing.T, data string) {
+			t.Helper()
+			removeAll(t, database(t, data))
+			removeAll(t, wal(t, data))
+		}, "database"},
+		{"database a directory", directory(database), "database"},
+		{"write-ahead log flipped", flip(wal, 50), "database"},
+		{"write-ahead log gone", remove(wal), "database"},
+		{"segment empty", cut(segment, 0), "history"},
+		{"segment cut", cut(segment, 70), "history"},
+		{"segment flipped", flip(segment, 30), "history"},
+		{"segment gone", remove(segment), "history"},
+		{"segment a directory", directory(segment), "history"},
+		{"manifest empty", cut(manifest, 0), "manifest"},
+		{"manifest flipped", flip(manifest, 50), "manifest"},
+		{"manifest gone", remove(manifest), "manifest"},
+		{"block of ingested cut", cut(block("ingested"), 50), "log"},
+		{"block of ingested flipped", flip(block("ingested"), 50), "log"},
+		{"block of telemetry flipped", flip(block("telemetry"), 50), "log"},
+		{"block of telemetry gone", remove(block("telemetry")), "log"},
+		{"all of the log gone", remove(in("log")), "log"},
+		{"positions of groups gone", func(t *testing.T, data string) {
+			t.Helper()
+			all, err := filepath.Glob(filepath.Join(data, "log", "jetstream", "*", "streams", "KV_MR_positions"))
+			if err != nil || len(all) != 1 {
+				t.Fatalf("%v, %v", all, err)
+			}
+			removeAll(t, all[0])
+		}, ""},
+		{"ends flipped", flip(in("log-ends.json"), 50), "note"},
+		{"ends gone", remove(in("log-ends.json")), ""},
+	}
+}
+
+// TestADamagedFileIsNamedAndNothingIsLost damages each kind of file of an instance that was killed, in each way, and wants the next start to
+// name it, to have every message in every store once more, and to take new messages and count each.
+func TestADamagedFileIsNamedAndNothingIsLost(t *testing.T) {
+	begin := time.Now().UTC().Truncate(time.Hour).Add(-3 * time.Hour) // so that every window has ended
+	whole := wholeInstance(t, begin)
+	for i, c := range corruptions() {
+		if testing.Short() && i%4 != 0 {
+			continue
+		}
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			data := filepath.Join(t.TempDir(), "data")
+			if err := os.CopyFS(data, os.DirFS(whole)); err != nil {
+				t.Fatal(err)
+			}
+			c.damage(t, data)
+			in := run(t, data, corruptArgs()...)
+			in.sendNumbered(t, begin, corruptMessages, 2*corruptMessages)
+			in.wantNumbered(t, 2*corruptMessages)
+			text, counted := in.warnings(t)
+			if told := strings.Contains(text, "found damaged: "+c.told); c.told != "" && !told || c.told == "" && text != "" || counted != (c.told != "") {
+				t.Errorf("the status warns of %q (%v), want %q", text, counted, c.told)
+			}
+			if c.told != "" && !strings.Contains(in.output.tail(50_000), "found damaged") {
+				t.Errorf("the log of the process says nothing of it:\n%s", in.output.tail(5000))
+			}
+		})
+	}
+}
