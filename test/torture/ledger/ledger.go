@@ -81,9 +81,9 @@ func (l *Ledger) Answer(d, n, count int) {
 		return
 	}
 	l.acknowledged.Add(int64(fresh))
-	line := binary.AppendUvarint(make([]byte, 0, 12), uint64(d)) //nolint:gosec // not negative
-	line = binary.AppendUvarint(line, uint64(n))                 //nolint:gosec // likewise
-	line = binary.AppendUvarint(line, uint64(count))             //nolint:gosec // likewise
+	line := binary.AppendUvarint(make([]byte, 0, 12), uint64(d))
+	line = binary.AppendUvarint(line, uint64(n))
+	line = binary.AppendUvarint(line, uint64(count))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if _, err := l.out.Write(line); err != nil && l.fail == nil {

@@ -91,7 +91,7 @@ func (p *Proxy) forward(from, to net.Conn) {
 		slow := p.pass()
 		if n > 0 {
 			if slow > 0 {
-				time.Sleep(time.Duration(n) * time.Second / time.Duration(slow)) //nolint:forbidigo // a slow line is one on which time passes
+				time.Sleep(time.Duration(n) * time.Second / time.Duration(slow))
 			}
 			if _, werr := to.Write(buffer[:n]); werr != nil {
 				return

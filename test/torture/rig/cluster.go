@@ -58,7 +58,7 @@ aggregator: {lateness: 5s}
 
 func (c *cluster) open(ctx context.Context, o Options, dir string) error {
 	c.dir, c.bin, c.file = dir, o.Bin, filepath.Join(dir, "millrace.yml")
-	c.dice = rand.New(rand.NewPCG(o.Seed, 7)) //nolint:gosec // repeatable on purpose
+	c.dice = rand.New(rand.NewPCG(o.Seed, 7))
 	text := fmt.Sprintf("data: %s\n%s%s%s", filepath.Join(dir, "data"), c.config, commonConfig, check.Rules)
 	if err := os.WriteFile(c.file, []byte(text), 0o600); err != nil {
 		return err

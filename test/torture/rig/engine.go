@@ -56,7 +56,7 @@ func (e engine) nodes() int {
 
 func (e engine) tell(ctx context.Context, verb string, node int) error {
 	args := append(slices.Clone(e.control[1:]), verb, e.name, strconv.Itoa(node))
-	if out, err := exec.CommandContext(ctx, e.control[0], args...).CombinedOutput(); err != nil { //nolint:gosec // the file is the contributor's own
+	if out, err := exec.CommandContext(ctx, e.control[0], args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("%s %s %d: %w: %s", verb, e.name, node, err, out)
 	}
 	return nil

@@ -47,7 +47,7 @@ func (p *process) launch(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
-	cmd := exec.Command(p.path, p.args...) //nolint:gosec,noctx // it outlives every context, and is the contributor's own
+	cmd := exec.Command(p.path, p.args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = environment(), f, f
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt at the terminal is ours, not its
 	if err := cmd.Start(); err != nil {
@@ -184,7 +184,7 @@ func Build(ctx context.Context, dir string, names ...string) error {
 		}
 		args = append(args, "./services/"+service+"/cmd/"+name)
 	}
-	build := exec.CommandContext(ctx, "go", args...) //nolint:gosec // fixed names
+	build := exec.CommandContext(ctx, "go", args...)
 	build.Dir = root
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build %s: %w: %s", strings.Join(names, ", "), err, out)

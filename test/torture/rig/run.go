@@ -123,7 +123,7 @@ func Run(ctx context.Context, o Options) (r Report, err error) {
 	if err != nil {
 		return r, errors.Join(fmt.Errorf("seed %d: %w", o.Seed, err), l.Close())
 	}
-	w := &work{o: o, set: s, ledger: l, report: &r, begun: time.Now(), dice: rand.New(rand.NewPCG(o.Seed, 0x6d696c6c))} //nolint:gosec // repeatable on purpose
+	w := &work{o: o, set: s, ledger: l, report: &r, begun: time.Now(), dice: rand.New(rand.NewPCG(o.Seed, 0x6d696c6c))}
 	w.fleet = &ledger.Fleet{Ledger: l, MQTT: s.MQTT, HTTP: s.HTTP, Rate: o.rate()}
 	err = w.run(ctx)
 	keep := ""

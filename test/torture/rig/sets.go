@@ -85,7 +85,7 @@ func newCluster(ctx context.Context, o Options, dir string) (_ set, err error) {
 	if err := c.open(ctx, o, dir); err != nil {
 		return nil, err
 	}
-	migrate := exec.CommandContext(ctx, filepath.Join(c.bin, "millrace"), "migrate", "--config", c.file) //nolint:gosec // the contributor's own
+	migrate := exec.CommandContext(ctx, filepath.Join(c.bin, "millrace"), "migrate", "--config", c.file)
 	migrate.Env = environment()
 	if out, err := migrate.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("migrate: %w: %s", err, out)

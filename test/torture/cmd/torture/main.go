@@ -75,10 +75,10 @@ func run(ctx context.Context, args []string, out io.Writer) (clean bool, err err
 	clean = true
 	for i := range *seeds {
 		if *until != "" && time.Now().Format("15:04") >= *until {
-			_, _ = fmt.Fprintf(out, "left out for want of time: seeds %d to %d\n", o.Seed+1, *seed+uint64(*seeds)-1) //nolint:gosec // not negative
+			_, _ = fmt.Fprintf(out, "left out for want of time: seeds %d to %d\n", o.Seed+1, *seed+uint64(*seeds)-1)
 			break
 		}
-		o.Seed = *seed + uint64(i) //nolint:gosec // not negative
+		o.Seed = *seed + uint64(i)
 		_, _ = fmt.Fprintf(out, "seed %d, %s, %d messages\n", o.Seed, o.Set, o.Messages)
 		report, err := rig.Run(ctx, o)
 		reports = append(reports, report)
