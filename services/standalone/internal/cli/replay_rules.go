@@ -40,7 +40,7 @@ func tryRules(ctx context.Context, env *Env, p *service.Process, cfg standalone.
 	if err != nil {
 		return err
 	}
-	scratch, err := os.MkdirTemp(scratchOf(cfg.Data), "rules-*.tmp")
+	scratch, err := os.MkdirTemp(scratchOf(cfg.Data, p.Now()), "rules-*.tmp")
 	if err != nil {
 		return fmt.Errorf("--rules: %w", err)
 	}
@@ -74,11 +74,21 @@ func tryRules(ctx context.Context, env *Env, p *service.Process, cfg standalone.
 	return rulesTable(env.Stdout, &result)
 }
 
-// scratchOf returns where what is needed meanwhile goes: to the data's disk, so that files need not be copied, or the system's place.
-func scratchOf(data string) string {
+// scratchOf returns where what is needed meanwhile goes: to the data's disk, so that files need not be copied, or the system's place. What
+// was left there by a command that was killed a day ago or earlier is removed.
+func scratchOf(data string, now time.Time) string {
 	dir := filepath.Join(data, "replays")
 	if os.MkdirAll(dir, 0o750) != nil {
 		return ""
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "rules-*.tmp"))
+	if err != nil {
+		return dir
+	}
+	for _, path := range left {
+		if st, err := os.Stat(path); err == nil && now.Sub(st.ModTime()) > 24*time.Hour {
+			_ = os.RemoveAll(path) // the next time otherwise
+		}
 	}
 	return dir
 }

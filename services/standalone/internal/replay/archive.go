@@ -35,6 +35,7 @@ type Files struct {
 type Cold struct {
 	db      *duckdb.DB
 	files   []string
+	lacks   []string // what people must know of files that cannot be read
 	scratch string
 }
 
@@ -58,7 +59,7 @@ func OpenFiles(ctx context.Context, f Files, from, to telemetry.Time, log *slog.
 	if f.Bucket != nil {
 		c.files, err = fetch(ctx, f, dir, from, to)
 	} else {
-		c.files, err = hold(f, dir, from)
+		c.files, c.lacks, err = hold(f, dir, from)
 	}
 	if err == nil {
 		c.db, err = duckdb.Open(ctx, duckdb.Config{
@@ -72,12 +73,12 @@ func OpenFiles(ctx context.Context, f Files, from, to telemetry.Time, log *slog.
 }
 
 // hold links the files that the manifest names, or copies them where the disk is another.
-func hold(f Files, dir string, from telemetry.Time) ([]string, error) {
+func hold(f Files, dir string, from telemetry.Time) (files, lacks []string, err error) {
 	const rounds = 20
 	for range rounds {
-		named, err := parquet.Named(f.Manifest)
+		named, damaged, err := parquet.Named(f.Manifest)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		var held []string
 		for i, info := range named {
@@ -91,18 +92,23 @@ func hold(f Files, dir string, from telemetry.Time) ([]string, error) {
 			held = append(held, path)
 		}
 		if err == nil {
-			return held, nil
+			for _, d := range damaged {
+				if d.Restored < d.Rows {
+					lacks = append(lacks, "the archive lacks rows: "+d.String())
+				}
+			}
+			return held, lacks, nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
+			return nil, nil, err
 		}
 		for _, path := range held { // one was merged into another meanwhile
 			if err := os.Remove(path); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 		}
 	}
-	return nil, ErrRestless
+	return nil, nil, ErrRestless
 }
 
 func link(from, to string) error {

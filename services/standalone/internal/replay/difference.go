@@ -46,7 +46,7 @@ func (r *rehearsing) outcome() Rehearsed {
 			byAbout[i][a.about()] = append(byAbout[i][a.about()], a)
 		}
 	}
-	out := Rehearsed{Records: r.tally.passed.Load(), Notes: r.tally.notes(r.from.Cold != nil)}
+	out := Rehearsed{Records: r.tally.passed.Load(), Notes: r.tally.notes(r.from.Cold)}
 	counts := map[string]*Count{}
 	count := func(rule string) *Count {
 		if counts[rule] == nil {

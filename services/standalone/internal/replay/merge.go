@@ -194,7 +194,7 @@ func (s *shareOf) fromLog(ctx context.Context, topic int, r *reach) iter.Seq2[pa
 	name := s.topics[topic]
 	return func(yield func(passing, error) bool) {
 		last := s.passed(topic)
-		for rec, err := range r.records(ctx, s.when.from, s.when.to) {
+		for rec, err := range r.records(ctx, s.when.from) {
 			if err != nil {
 				yield(passing{}, err)
 				return
@@ -250,7 +250,7 @@ func (s *shareOf) redelivered(ctx context.Context, reaches []reach) (map[bus.Pos
 		if topic != bus.Redelivered {
 			continue
 		}
-		for rec, err := range reaches[i].records(ctx, s.when.from, s.when.to) {
+		for rec, err := range reaches[i].records(ctx, s.when.from) {
 			if err != nil {
 				return nil, err
 			}

@@ -47,7 +47,7 @@ func (h *house) message(n int, kind telemetry.Kind) telemetry.Message {
 }
 
 func origin(n int) bus.Origin {
-	return bus.Origin{Partition: 1, Position: bus.Position{Seq: uint64(n), Index: 2}} //nolint:gosec // small
+	return bus.Origin{Partition: 1, Position: bus.Position{Seq: uint64(n), Index: 2}}
 }
 
 // append puts messages on a topic, by their numbers.
@@ -193,7 +193,7 @@ func TestWhatCannotBeReplayedIsCountedAndSaid(t *testing.T) {
 	h.put(bus.Telemetry, bus.Record{Value: value})
 	h.put(bus.Telemetry, bus.Record{Origin: bus.Origin{Partition: 7, Position: bus.Position{Seq: 3}}, Value: value})
 	got, tally := h.pass(shareOf{topics: []string{bus.Telemetry}})
-	notes := strings.Join(tally.notes(false), "\n")
+	notes := strings.Join(tally.notes(nil), "\n")
 	if got != "t1" || !tally.lacking() || !strings.Contains(notes, "1 records of telemetry that stem from no message of the edge") ||
 		!strings.Contains(notes, "1 records of telemetry[1] that stem from ingested[7]") {
 		t.Errorf("passed %q, notes:\n%s", got, notes)

@@ -243,7 +243,7 @@ func (r *run) work(ctx context.Context) error {
 }
 
 // attend tells how far it is until all has passed and the worker has nothing left to do. ended says that the worker has.
-func (r *run) attend(ctx context.Context, loops *worker.Metrics, done <-chan error) (err error, ended bool) { //nolint:revive // the error is the worker's
+func (r *run) attend(ctx context.Context, loops *worker.Metrics, done <-chan error) (err error, ended bool) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	var rest time.Time
@@ -355,7 +355,7 @@ func (r *run) check(ctx context.Context) error {
 
 func (r *run) result() Result {
 	return Result{
-		FromLog: r.tally.log.Load(), FromArchive: r.tally.cold.Load(), Refused: r.tally.refusals(), Notes: r.tally.notes(r.from.Cold != nil),
+		FromLog: r.tally.log.Load(), FromArchive: r.tally.cold.Load(), Refused: r.tally.refusals(), Notes: r.tally.notes(r.from.Cold),
 		Lacking: r.tally.lacking(),
 	}
 }

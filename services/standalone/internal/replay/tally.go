@@ -100,10 +100,13 @@ func (t *tally) letter(value []byte) {
 	}
 }
 
-// notes returns what people must know, line by line. cold says that there is an archive.
-func (t *tally) notes(cold bool) (lines []string) {
+// notes returns what people must know, line by line. cold is nil where there is no archive.
+func (t *tally) notes(cold *Cold) (lines []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if cold != nil {
+		lines = append(lines, cold.lacks...)
+	}
 	for _, topic := range slices.Sorted(maps.Keys(t.oldest)) {
 		begins := "has nothing of it any more"
 		if at := t.oldest[topic]; at != 0 {
@@ -112,7 +115,7 @@ func (t *tally) notes(cold bool) (lines []string) {
 		switch {
 		case !archived(topic):
 			lines = append(lines, fmt.Sprintf("%s: the log %s, and history does not keep it: what was before is not replayed", topic, begins))
-		case cold:
+		case cold != nil:
 			lines = append(lines, fmt.Sprintf("%s: the log %s; what was before comes from the archive, as far as that goes back", topic, begins))
 		default:
 			lines = append(lines, fmt.Sprintf("%s: the log %s, and there is no archive of Parquet files: what was before is not replayed", topic, begins))
