@@ -14,7 +14,7 @@ import (
 	"github.com/millrace/millrace/services/standalone"
 )
 
-// runDrain is how long the whole process may take to stop.
+// runDrain is how long the whole process may take to stop, unless told otherwise.
 const runDrain = 60 * time.Second
 
 // settings are the flags that run and check share.
@@ -77,7 +77,9 @@ func runCommand() command {
 			s.options.LogLevel = slog.LevelWarn
 			flags.TextVar(&s.options.LogLevel, "log-level", s.options.LogLevel, "lowest `level` logged: debug, info, warn, error")
 			flags.StringVar(&s.options.LogFormat, "log-format", "text", "`form` of the log: text or json")
-			err := fromEnvironment(flags, env, "log-level", "log-format")
+			drain := runDrain
+			flags.DurationVar(&drain, "drain-timeout", drain, "how `long` the whole process may take to stop; what is not finished by then is read again after the start")
+			err := fromEnvironment(flags, env, "log-level", "log-format", "drain-timeout")
 			return func(ctx context.Context, args []string) error {
 				if err != nil {
 					return err
@@ -90,7 +92,7 @@ func runCommand() command {
 					return err
 				}
 				// The first signal drains, which is Supervise's to begin and to bound.
-				return runInstance(context.WithoutCancel(ctx), p, cfg, env, options)
+				return runInstance(context.WithoutCancel(ctx), p, cfg, env, options, drain)
 			}
 		},
 	}
@@ -118,13 +120,13 @@ func noArguments(args []string) error {
 }
 
 // runInstance runs until a signal; a second one ends the process at once.
-func runInstance(ctx context.Context, p *service.Process, cfg standalone.Config, env *Env, options standalone.Options) error {
+func runInstance(ctx context.Context, p *service.Process, cfg standalone.Config, env *Env, options standalone.Options, drain time.Duration) error {
 	traces, flush, err := service.Tracing(ctx, env.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT"), "millrace")
 	if err != nil {
 		return err
 	}
 	p.Traces = traces
-	err = service.Supervise(ctx, p, env.Signals, runDrain, func(ctx context.Context, p *service.Process) error {
+	err = service.Supervise(ctx, p, env.Signals, drain, func(ctx context.Context, p *service.Process) error {
 		return standalone.Run(ctx, cfg, p, options)
 	})
 	const grace = 3 * time.Second
