@@ -64,7 +64,7 @@ type Origin struct {
 }
 
 // ID returns o as "3.81.5": partition, sequence, index.
-func (o Origin) ID() string { return strconv.Itoa(int(o.Partition)) + "." + o.Position.String() }
+func (o Origin) ID() string { return strconv.Itoa(int(o.Partition)) + "." + o.String() }
 
 // ParseOrigin reads what Origin.ID wrote.
 func ParseOrigin(s string) (Origin, error) {

@@ -109,7 +109,7 @@ func (l *Loop[Row]) openInHand(share int, c *care) (h *inHand, was *failed, err 
 
 // deaths returns how often processes have died with the record in hand, this time included.
 func (h *inHand) deaths(l []string, f *failed) int {
-	topic := uint64(max(slices.Index(l, f.at.id.Topic), 0)) //nolint:gosec // an index
+	topic := uint64(max(slices.Index(l, f.at.id.Topic), 0))
 	n := uint64(1)
 	if h.get(slotSuspectTopic) == topic && h.get(slotSuspectSeq) == f.at.position.Seq && h.get(slotSuspectIndex) == uint64(f.at.position.Index) {
 		n = h.get(slotDeaths) + 1
@@ -142,7 +142,7 @@ func (l *Loop[Row]) recall(share int, c *care) (h *inHand, was *failed, times in
 // keeps writes down how careful the next process has to be.
 func (h *inHand) keeps(limit int) {
 	if h != nil {
-		h.put(slotLimit, uint64(max(limit, 0))) //nolint:gosec // a count
+		h.put(slotLimit, uint64(max(limit, 0)))
 	}
 }
 

@@ -40,7 +40,7 @@ func dying(t *testing.T) {
 	metrics.KeepInHand(os.Getenv(inHandDir))
 	die := func(where string, values ...string) {
 		if os.Getenv(inHandDies) == where && slices.Contains(values, "poison") {
-			os.Exit(diesOf) //nolint:revive // this is what is tested
+			os.Exit(diesOf)
 		}
 	}
 	log, rows := mem.New(mem.Config{Now: time.Now}), newTable[text]()
@@ -114,7 +114,7 @@ func TestARecordThatEndsTheProcessIsADeadLetterAfterSomeStarts(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "in-hand")
 			for deaths := 0; ; deaths++ {
 				var out bytes.Buffer
-				child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestARecordThatEndsTheProcess", "-test.v") //nolint:gosec // ourselves
+				child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestARecordThatEndsTheProcess", "-test.v")
 				child.Env = append(os.Environ(), inHandDir+"="+dir, inHandDies+"="+where)
 				child.Stdout, child.Stderr = &out, &out
 				err := child.Run()

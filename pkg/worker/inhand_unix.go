@@ -40,5 +40,5 @@ func mapFile(f *os.File) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return syscall.Mmap(int(f.Fd()), 0, pageBytes, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED) //nolint:gosec // a descriptor
+	return syscall.Mmap(int(f.Fd()), 0, pageBytes, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
 }
