@@ -94,19 +94,22 @@ func printAudit(w io.Writer, r *books.Report) error {
 	}
 	head := []any{"device", "partition", "accepted", "uncounted", "repeats", "dead letters", "of the edge", "unread"}
 	for _, s := range r.Stores {
-		head = append(head, s.Table, "on the way", "missing", "doubled")
+		head = append(head, s.Table)
 	}
-	row(head...)
+	row(append(head, "on the way", "missing", "doubled")...)
 	cells := func(name string, partition any, d *books.DeviceReport) []any {
-		letters := d.Refused
+		letters, onTheWay, missing, doubled := d.Refused, int64(0), d.Lost, int64(0)
 		for _, s := range d.Stores {
 			letters += s.DeadLetters
+			onTheWay += s.OnTheWay
+			missing += s.Missing
+			doubled += s.Doubled + s.Unexpected
 		}
 		all := []any{name, partition, d.Accepted, d.Uncounted, d.Repeats, letters, d.EdgeLetters, d.Unread}
 		for _, s := range d.Stores {
-			all = append(all, s.Stored, s.OnTheWay, s.Missing, s.Doubled+s.Unexpected)
+			all = append(all, s.Stored)
 		}
-		return all
+		return append(all, onTheWay, missing, doubled)
 	}
 	for i := range r.Devices {
 		d := &r.Devices[i]
