@@ -16,7 +16,7 @@ import (
 const (
 	defaultBatchRecords = 16384
 	defaultBatchBytes   = 32 << 20
-	defaultDrain        = 10 * time.Second
+	defaultDrain        = 20 * time.Second // less than service.DefaultDrain, so that a write that is slow is not cut short
 
 	prefetchBatches   = 64      // read ahead of the task by one share, at most
 	prefetchBytes     = 4 << 20 // likewise; a larger batch passes alone
@@ -63,7 +63,7 @@ type Loop[Row any] struct {
 	CommitEvery  time.Duration
 	BatchRecords int           // most rows and publications that gather before a commit; 0 means 16384
 	BatchBytes   int           // most bytes of records, which rows may alias, that gather before a commit; 0 means 32 MiB
-	Drain        time.Duration // how long work in hand may outlive Run's context; 0 means 10 s
+	Drain        time.Duration // how long work in hand may outlive Run's context; 0 means 20 s
 	// Hang is how long a task may have one record in hand. Then that life of it is given up, as after a panic, and its goroutine is left
 	// to itself. 0 means a minute.
 	Hang time.Duration
@@ -98,6 +98,8 @@ func (l *Loop[Row]) Run(ctx context.Context) error {
 		})
 		switch {
 		case errors.Is(err, store.ErrFenced):
+		case err != nil && ctx.Err() != nil:
+			return fmt.Errorf("run worker %s: %w", c.Worker, &unfinished{err})
 		case err != nil:
 			return fmt.Errorf("run worker %s: %w", c.Worker, err)
 		case ctx.Err() != nil:
