@@ -17,7 +17,6 @@ import (
 
 	"github.com/millrace/millrace/pkg/service"
 	"github.com/millrace/millrace/pkg/store/answer"
-	"github.com/millrace/millrace/pkg/store/duckdb"
 	"github.com/millrace/millrace/services/standalone"
 )
 
@@ -80,11 +79,8 @@ func stillSQL(ctx context.Context, env *Env, data, query, format, accept string)
 	cfg := standalone.DefaultConfig()
 	cfg.Data = data
 	embedded, err := standalone.OpenEmbedded(ctx, cfg, p)
-	if errors.Is(err, duckdb.ErrInUse) {
-		return fmt.Errorf("--data %s: somebody has it open; ask the running instance without --data: %w", data, err)
-	}
 	if err != nil {
-		return err
+		return fmt.Errorf("--data %s (a running instance is asked without --data): %w", data, err)
 	}
 	defer func() { err = errors.Join(err, embedded.Close()) }()
 	result, err := embedded.DB.Query(ctx, answer.Request{SQL: query, MaxRows: answer.MaxRows, Timeout: answer.MaxTimeout})

@@ -149,6 +149,9 @@ func (r *rehearsing) tell(ended bool) {
 	}
 	r.told = now
 	p := Progress{Records: r.tally.passed.Load(), Share: r.tally.share(r.when, r.shares), Ended: ended}
+	if ended {
+		p.Share = 1
+	}
 	p.PerSecond = float64(p.Records) / max(now.Sub(r.began).Seconds(), 1e-3)
 	r.o.Tell(p)
 }

@@ -290,7 +290,10 @@ func (r *run) tell(ended bool) {
 	p := Progress{Records: r.tally.passed.Load(), Share: r.tally.share(r.past.when, r.from.Log.Partitions(r.topics[0])), Ended: ended}
 	took := r.o.Now().Sub(r.began)
 	p.PerSecond = float64(p.Records) / max(took.Seconds(), 1e-3)
-	if p.Share > 0 && !ended {
+	switch {
+	case ended:
+		p.Share = 1
+	case p.Share > 0:
 		p.Left = time.Duration(float64(took) * (1 - p.Share) / p.Share)
 	}
 	r.o.Tell(p)
