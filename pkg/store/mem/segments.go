@@ -1,6 +1,7 @@
 package mem
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,8 +20,15 @@ type segments struct {
 
 	flushing chan struct{} // of size 1: one flush at a time. It is no mutex, since a bubble's time stands still while one is waited for
 
-	mu   sync.Mutex
-	held map[progressKey]*segment
+	mu     sync.Mutex
+	held   map[progressKey]*segment
+	fenced map[progressKey]bool // dropped by a flush, which the owner has not heard of yet
+}
+
+// lane is what is flushed together: the partitions of one share.
+type lane struct {
+	worker string
+	share  int
 }
 
 // segment is what is held of one partition for one worker: a run that follows what is on disk.
@@ -64,6 +72,11 @@ func (h *segments) write(ctx context.Context, commit *store.Commit, rows []store
 func (h *segments) hold(commit *store.Commit, rows []store.MessageRow) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	for _, span := range commit.Spans {
+		if h.overtaken(progressKey{commit.Worker, span.Partition}) {
+			return fmt.Errorf("%v: what was held has been dropped: %w", span.Partition, store.ErrFenced)
+		}
+	}
 	done, err := store.Fence(commit.Spans, func(id bus.PartitionID) (bus.Progress, bool) {
 		if s := h.held[progressKey{commit.Worker, id}]; s != nil {
 			return s.span.Through, true
@@ -94,6 +107,19 @@ func (h *segments) hold(commit *store.Commit, rows []store.MessageRow) error {
 	return nil
 }
 
+// overtaken says once of what a flush has dropped that it did; h.mu is held.
+func (h *segments) overtaken(key progressKey) bool {
+	if !h.fenced[key] {
+		return false
+	}
+	for other := range h.fenced { // its owner begins again with the whole share
+		if other.worker == key.worker && other.id.Number == key.id.Number {
+			delete(h.fenced, other)
+		}
+	}
+	return true
+}
+
 // Progress implements store.Writer: what is on disk.
 func (h *segments) Progress(ctx context.Context, worker string, id bus.PartitionID) (bus.Progress, bool, error) {
 	if err := h.store.before(ctx, Call{Table: TableSegments, Op: OpProgress, Worker: worker}); err != nil {
@@ -103,8 +129,8 @@ func (h *segments) Progress(ctx context.Context, worker string, id bus.Partition
 	return p, ok, nil
 }
 
-// Flush implements store.Buffered: what each worker holds becomes one write. What another owner has overtaken is dropped, with
-// store.ErrFenced.
+// Flush implements store.Buffered: what is held of each share becomes one write. What another owner has overtaken is dropped, with
+// store.ErrFenced, which the owner's next write of the share is told too.
 func (h *segments) Flush(ctx context.Context) error {
 	select {
 	case h.flushing <- struct{}{}:
@@ -114,39 +140,38 @@ func (h *segments) Flush(ctx context.Context) error {
 	defer func() { <-h.flushing }()
 	h.mu.Lock()
 	held := h.held
-	workers := make(map[string]bool)
+	lanes := make(map[lane]bool)
 	for key := range held {
-		workers[key.worker] = true
+		lanes[lane{key.worker, key.id.Number}] = true
 	}
 	h.mu.Unlock()
 	var errs []error
-	for _, worker := range slices.Sorted(maps.Keys(workers)) {
-		if err := h.flush(ctx, worker); err != nil {
-			errs = append(errs, fmt.Errorf("flush %s of %s: %w", TableSegments, worker, err))
+	for _, l := range slices.SortedFunc(maps.Keys(lanes), func(a, b lane) int {
+		return cmp.Or(cmp.Compare(a.worker, b.worker), cmp.Compare(a.share, b.share))
+	}) {
+		if err := h.flush(ctx, l); err != nil {
+			errs = append(errs, fmt.Errorf("flush %s of %s, share %d: %w", TableSegments, l.worker, l.share, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (h *segments) flush(ctx context.Context, worker string) error {
+func (h *segments) flush(ctx context.Context, l lane) error {
 	h.mu.Lock()
-	commit := store.Commit{Worker: worker}
+	commit := store.Commit{Worker: l.worker}
 	var rows []store.MessageRow
 	parts := make(map[progressKey]segment)
 	for key, s := range h.held {
-		if key.worker == worker {
+		if key.worker == l.worker && key.id.Number == l.share {
 			parts[key] = *s
 			commit.Spans, rows = append(commit.Spans, s.span), append(rows, s.rows...)
 		}
 	}
 	h.mu.Unlock()
 	slices.SortFunc(commit.Spans, func(a, b store.Span) int {
-		if c := strings.Compare(a.Partition.Topic, b.Partition.Topic); c != 0 {
-			return c
-		}
-		return a.Partition.Number - b.Partition.Number
+		return strings.Compare(a.Partition.Topic, b.Partition.Topic)
 	})
-	c := Call{Table: TableSegments, Op: OpFlush, Worker: worker, Spans: commit.Spans, Rows: len(rows)}
+	c := Call{Table: TableSegments, Op: OpFlush, Worker: l.worker, Spans: commit.Spans, Rows: len(rows)}
 	if err := h.store.before(ctx, c); err != nil {
 		return err
 	}
@@ -154,7 +179,7 @@ func (h *segments) flush(ctx context.Context, worker string) error {
 	if err != nil && !errors.Is(err, store.ErrFenced) {
 		return err
 	}
-	h.release(parts)
+	h.release(parts, err != nil)
 	if err != nil {
 		return err
 	}
@@ -162,10 +187,18 @@ func (h *segments) flush(ctx context.Context, worker string) error {
 }
 
 // release forgets what a flush has put onto disk, or what a fence has made worthless; what was held since stays.
-func (h *segments) release(parts map[progressKey]segment) {
+func (h *segments) release(parts map[progressKey]segment, fenced bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for key, flushed := range parts {
+		if fenced {
+			if h.fenced == nil {
+				h.fenced = make(map[progressKey]bool)
+			}
+			h.fenced[key] = true
+			delete(h.held, key)
+			continue
+		}
 		s := h.held[key]
 		if s.span.Through.Through == flushed.span.Through.Through {
 			delete(h.held, key)

@@ -18,6 +18,7 @@ type plan struct {
 	replicas   map[string]int // by service
 	rate       float64        // of calls that fail
 	budget     int            // most calls that fail
+	reroute    time.Duration  // when the routes change, for every router that starts from then on; 0: never
 	sends      []send
 	events     []event
 	only       map[fired]bool // where a run is repeated: the calls that fail, and no others

@@ -2,8 +2,11 @@ package virtual
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"github.com/millrace/millrace/pkg/bus"
+	"github.com/millrace/millrace/pkg/store"
 	"github.com/millrace/millrace/services/aggregator"
 	"github.com/millrace/millrace/services/alerting"
 	historywriter "github.com/millrace/millrace/services/history-writer"
@@ -19,7 +22,7 @@ func (p *process) serve(ctx context.Context) error {
 	p.mu.Unlock()
 	switch p.service {
 	case "router":
-		return router.Run(ctx, routerConfig(), router.Deps{Bus: log, Log: discard(), Now: time.Now})
+		return router.Run(ctx, p.sim.routerConfig(), router.Deps{Bus: log, Log: discard(), Now: time.Now})
 	case "state-projector":
 		return stateprojector.Run(ctx, stateprojector.DefaultConfig(), stateprojector.Deps{Bus: log, Store: keep.State(), Log: discard(), Now: time.Now})
 	case "history-writer":
@@ -54,7 +57,9 @@ func (p *process) flushNowAndThen(ctx context.Context) (stop func()) {
 		for {
 			select {
 			case <-tick.C:
-				_ = segments.Flush(flushing) // a flush that failed is made again
+				if errors.Is(segments.Flush(flushing), store.ErrFenced) {
+					p.stop() // a share in which nothing is written any more would not hear of it
+				}
 			case <-flushing.Done():
 				return
 			}
@@ -66,7 +71,14 @@ func (p *process) flushNowAndThen(ctx context.Context) (stop func()) {
 	}
 }
 
-func routerConfig() router.Config { return router.DefaultConfig() }
+// routerConfig returns the routes; later ones put events among the telemetry.
+func (s *sim) routerConfig() router.Config {
+	c := router.DefaultConfig()
+	if s.plan.reroute > 0 && time.Since(s.begun) >= s.plan.reroute {
+		c.Routes = []router.Route{{Name: "event", Condition: `kind == "event"`, Endpoints: []string{bus.Telemetry}}}
+	}
+	return c
+}
 
 const (
 	lateness      = 5 * time.Second

@@ -13,7 +13,7 @@ const tries = 4
 func shrink(t *testing.T, p *plan, first outcome) (*plan, outcome) {
 	t.Helper()
 	small := *p
-	small.only = make(map[fired]bool)
+	small.only, small.trace = make(map[fired]bool), true
 	for _, f := range first.fired {
 		small.only[f] = true
 	}
@@ -51,10 +51,6 @@ func shrink(t *testing.T, p *plan, first outcome) (*plan, outcome) {
 		if !needs(candidate.events, s+"/1") {
 			accept(t, &small, candidate, first, &found)
 		}
-	}
-	small.trace = true
-	if o, again := breaks(t, &small, first); again {
-		found = o
 	}
 	return &small, found
 }

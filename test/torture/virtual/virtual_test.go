@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // options are the variables SEED, the first one, and SEEDS, how many.
@@ -46,6 +47,20 @@ func TestWhateverBreaksNothingIsLostAndNothingCountedTwice(t *testing.T) {
 		}
 	}
 	t.Logf("%d seeds from %d: %d messages, %d faults, nothing lost, nothing doubled, nothing unexpected", seeds, from, messages, faults)
+}
+
+// A router that dies between publishing and committing, and comes back with other routes, sends what it reads again elsewhere: a reader
+// of both topics takes it twice, or, where the topic holds a later message already, not at all.
+func TestAMessageWhoseRouteChangesAcrossACrashIsKeptOnce(t *testing.T) {
+	t.Skip("the router does not know yet by which routes its former life sent what was not committed: stop it politely to change routes")
+	for seed := range uint64(300) {
+		p := newPlan(seed)
+		p.reroute = 10 * time.Second
+		if o := run(t, p); len(o.breaches) > 0 {
+			report(t, p, o)
+			return
+		}
+	}
 }
 
 // report shrinks a breach and prints it.
