@@ -28,26 +28,26 @@ func TestAFullLogRefusesUntilThereIsRoomAgain(t *testing.T) {
 	})
 	fleet := newFleet(t, r)
 	eventually(t, "both protocols are refused", func() bool {
-		return fleet.unavailable.Load() > 100 && fleet.cut.Load() > 10
+		return fleet.unavailable.Load() > 50 && fleet.cut.Load() > 6
 	})
 	acked := fleet.acked.Load()
 	heap := heapInUse()
 	refused := fleet.unavailable.Load()
-	eventually(t, "they go on asking", func() bool { return fleet.unavailable.Load() > refused+1000 })
+	eventually(t, "they go on asking", func() bool { return fleet.unavailable.Load() > refused+200 })
 	if got := fleet.acked.Load(); got > acked+20 { // a last message that just fits
 		t.Errorf("%d messages were acknowledged by a log that is full", got-acked)
 	}
 	if grown := heapInUse() - heap; grown > 32<<20 {
 		t.Errorf("the heap has grown by %d MiB while the log was full", grown>>20)
 	}
-	if r.metric("millrace_ingest_http_unavailable_total") < 100 || r.metric("millrace_ingest_failed_records_total") < 100 {
+	if r.metric("millrace_ingest_http_unavailable_total") < 50 || r.metric("millrace_ingest_failed_records_total") < 50 {
 		t.Error("refusals are not counted")
 	}
 
 	ctx, cancel := context.WithCancel(t.Context())
 	read := r.readOn(ctx, t, group)
 	acked = fleet.acked.Load()
-	eventually(t, "the devices go on", func() bool { return fleet.acked.Load() > acked+1000 })
+	eventually(t, "the devices go on", func() bool { return fleet.acked.Load() > acked+200 })
 	fleet.stop()
 	eventually(t, "everything that was acknowledged is on the log", func() bool { return read.missing(fleet.sent()) == "" })
 	cancel()

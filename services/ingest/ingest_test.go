@@ -203,14 +203,14 @@ func (r *rig) values() []string {
 // eventually waits for a condition, generously.
 func eventually(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			tb.Fatalf("not in 20 s: %s", what)
+			tb.Fatalf("not in a minute: %s", what)
 		}
 	}
 }

@@ -46,7 +46,7 @@ func hostileLimits(c *ingest.Config) {
 	c.MQTT.Addr, c.MQTT.TLSAddr, c.HTTP.Addr = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	l := &c.Limits
 	l.Connections, l.AddressConnections, l.Handshakes = 1500, 400, 400
-	l.ConnectTimeout, l.PacketTimeout = time.Second, time.Second
+	l.ConnectTimeout, l.PacketTimeout = time.Second, 3*time.Second
 	l.Inflight, l.BodiesInflight, l.BodyBytes = 8<<20, 24<<20, 4<<20
 	c.HTTP.ReadTimeout = 2 * time.Second
 }
