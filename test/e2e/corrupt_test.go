@@ -281,3 +281,83 @@ func TestADamagedFileIsNamedAndNothingIsLost(t *testing.T) {
 		})
 	}
 }
+
+// TestWhatTheLogLostUnreadIsWrittenAgainByTheRouter damages a topic that nobody has read yet: its messages are in ingested still.
+func TestWhatTheLogLostUnreadIsWrittenAgainByTheRouter(t *testing.T) {
+	begin := time.Now().UTC().Truncate(time.Hour).Add(-3 * time.Hour)
+	data := filepath.Join(t.TempDir(), "data")
+	first := run(t, data, append(corruptArgs(), "--set", "workers=[ingest, router, live]")...)
+	first.sendNumbered(t, begin, 0, corruptMessages)
+	eventually(t, "the router has written everything", func() error {
+		size := int64(0)
+		blocks, err := filepath.Glob(filepath.Join(data, "log", "jetstream", "*", "streams", "MR_telemetry_*", "msgs", "*.blk"))
+		for _, b := range blocks {
+			if st, err := os.Stat(b); err == nil {
+				size += st.Size()
+			}
+		}
+		if _, behind := first.behind(t, "router"); err == nil && (size == 0 || behind) {
+			err = fmt.Errorf("%d bytes, behind: %v", size, behind)
+		}
+		return err
+	})
+	idle := time.Now()
+	eventually(t, "what was appended is remembered, which takes a second", func() error {
+		if passed := time.Since(idle); passed < 4*time.Second {
+			return fmt.Errorf("%v passed", passed)
+		}
+		return nil
+	})
+	first.kill()
+	blocks, err := filepath.Glob(filepath.Join(data, "log", "jetstream", "*", "streams", "MR_telemetry_*", "msgs", "*.blk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := 0
+	for i, b := range blocks {
+		if st, err := os.Stat(b); err != nil || st.Size() == 0 {
+			continue
+		}
+		damaged++
+		if i%2 == 0 {
+			flipFile(t, b, 40)
+		} else {
+			removeAll(t, filepath.Dir(filepath.Dir(b))) // the whole stream
+		}
+	}
+	if damaged == 0 {
+		t.Fatal("telemetry is empty")
+	}
+	in := run(t, data, corruptArgs()...)
+	in.sendNumbered(t, begin, corruptMessages, 2*corruptMessages)
+	in.wantNumbered(t, 2*corruptMessages)
+	if text, _ := in.warnings(t); !strings.Contains(text, "the router reads ingested") || strings.Contains(text, "Missing") {
+		t.Errorf("the status warns of %q, want the router to be set back and nothing missing", text)
+	}
+}
+
+// behind returns how many records a worker has taken, and whether it knows of more.
+func (in *instance) behind(t *testing.T, worker string) (records uint64, behind bool) {
+	t.Helper()
+	resp, err := http.Get(in.http + "/v1/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var status struct {
+		Workers []struct {
+			Worker  string `json:"worker"`
+			Records uint64 `json:"records"`
+			Behind  uint64 `json:"behind"`
+		} `json:"workers"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&status); err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range status.Workers {
+		if w.Worker == worker {
+			return w.Records, w.Behind > 0 || w.Records < corruptDevices*corruptMessages
+		}
+	}
+	return 0, true
+}

@@ -253,7 +253,7 @@ func (l *Log) mendPartition(ctx context.Context, p *partition, floor uint64, t t
 		if loss.Tail {
 			loss.Before = t.seen
 		}
-		loss.Unread = unread(p.id, run, witnesses)
+		loss.Unread = unread(p.id, run, witnesses, l.cfg.Readers[p.id.Topic])
 		losses = append(losses, loss)
 	}
 	end := t.state.LastSeq
@@ -275,8 +275,12 @@ func (l *Log) mendPartition(ctx context.Context, p *partition, floor uint64, t t
 }
 
 // unread returns from where on each group had not read a run. Of what a group committed and what its store has, the further one counts.
-func unread(id bus.PartitionID, run seqRun, witnesses []Witness) map[string]uint64 {
+// One of readers that nobody has heard of has read nothing.
+func unread(id bus.PartitionID, run seqRun, witnesses []Witness, readers []string) map[string]uint64 {
 	read := map[string]uint64{}
+	for _, group := range readers {
+		read[keyToken(group)] = 0
+	}
 	for _, w := range witnesses {
 		if w.Partition == id && !strings.HasPrefix(w.Group, keyToken(bus.OnlookerPrefix)) {
 			read[w.Group] = max(read[w.Group], w.Progress.Through.Seq)
