@@ -87,7 +87,7 @@ func stillSQL(ctx context.Context, env *Env, data, query, format, accept string)
 	if err != nil {
 		return err
 	}
-	defer result.Close() //nolint:contextcheck // it gives its connection back also when ctx has ended
+	defer result.Close()
 	encoding, err := answer.EncodingFor(accept)
 	if err != nil {
 		return err
