@@ -51,7 +51,7 @@ func (d *disk) copy() *disk {
 }
 
 func cloneMessage(r *store.MessageRow) store.MessageRow {
-	return store.MessageRow{Message: r.Message.Clone(), Origin: r.Origin}
+	return store.MessageRow{Message: r.Clone(), Origin: r.Origin}
 }
 
 // newLetters makes the table dead_letters, in which a note is no row: it marks the letter that was put back.
@@ -76,11 +76,11 @@ func newLetters() *grown[store.DeadLetterRow] {
 }
 
 func cloneLetter(r *store.DeadLetterRow) store.DeadLetterRow {
-	return store.DeadLetterRow{DeadLetter: r.DeadLetter.Clone(), At: r.At}
+	return store.DeadLetterRow{DeadLetter: r.Clone(), At: r.At}
 }
 
 func cloneAggregate(r *store.AggregateRow) store.AggregateRow {
-	return store.AggregateRow{Aggregate: r.Aggregate.Clone(), State: slices.Clone(r.State), StateUntil: r.StateUntil}
+	return store.AggregateRow{Aggregate: r.Clone(), State: slices.Clone(r.State), StateUntil: r.StateUntil}
 }
 
 func cloneAlarm(a *telemetry.Alarm) telemetry.Alarm {

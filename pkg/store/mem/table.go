@@ -144,7 +144,7 @@ func newGrown[Row any](name string, clone func(*Row) Row) *grown[Row] {
 func (g *grown[Row]) rows() []Row {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.all[:len(g.all):len(g.all)]
+	return slices.Clip(g.all)
 }
 
 // replace takes the content of a copy, which nobody else uses.

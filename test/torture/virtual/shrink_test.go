@@ -1,6 +1,7 @@
 package virtual
 
 import (
+	"maps"
 	"slices"
 	"testing"
 )
@@ -23,7 +24,7 @@ func shrink(t *testing.T, p *plan, first outcome) (*plan, outcome) {
 	}
 	faults := slices.Clone(first.fired)
 	sortFired(faults)
-	faults = fewer(faults, func(left []fired) bool {
+	fewer(faults, func(left []fired) bool {
 		candidate := small
 		candidate.only = make(map[fired]bool)
 		for _, f := range left {
@@ -43,10 +44,7 @@ func shrink(t *testing.T, p *plan, first outcome) (*plan, outcome) {
 	})
 	for _, s := range services() {
 		candidate := small
-		candidate.replicas = make(map[string]int)
-		for k, n := range small.replicas {
-			candidate.replicas[k] = n
-		}
+		candidate.replicas = maps.Clone(small.replicas)
 		candidate.replicas[s] = 1
 		if !needs(candidate.events, s+"/1") {
 			accept(t, &small, candidate, first, &found)
