@@ -12,13 +12,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/millrace/millrace/pkg/access"
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/bus/mem"
 	"github.com/millrace/millrace/pkg/mqtt"
 	"github.com/millrace/millrace/pkg/telemetry"
 	"github.com/millrace/millrace/services/ingest"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // rig is an edge that runs, with the log behind it.

@@ -88,7 +88,7 @@ func runEdge() error {
 		return err
 	}
 	addrs["metrics"] = ln.Addr().String()
-	go func() { _ = http.Serve(ln, promhttp.HandlerFor(metrics, promhttp.HandlerOpts{})) }() //nolint:gosec // a test's
+	go func() { _ = http.Serve(ln, promhttp.HandlerFor(metrics, promhttp.HandlerOpts{})) }()
 	return i.Run(ctx)
 }
 
@@ -105,7 +105,7 @@ func startProcess(t *testing.T) *process {
 		t.Skip("needs /proc, and all addresses of 127.0.0.0/8")
 	}
 	cert, key, _, _ := certificate(t)
-	cmd := exec.Command(os.Args[0]) //nolint:gosec // this binary
+	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), edgeProcess+"="+cert+","+key)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -169,6 +169,6 @@ func (p *process) series() map[string]float64 {
 
 // dial connects to a listener of the edge from an address of its own, 127.0.1.from, so that attacks are told apart by it.
 func (p *process) dial(ctx context.Context, name string, from int) (net.Conn, error) {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(from))}, Timeout: 5 * time.Second} //nolint:gosec // small
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(from))}, Timeout: 5 * time.Second}
 	return d.DialContext(ctx, "tcp", p.addrs[name])
 }

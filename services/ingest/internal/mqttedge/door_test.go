@@ -68,8 +68,13 @@ func TestWhoIsSlowToConnectGivesWayToItsLikeFirst(t *testing.T) {
 
 func TestADeviceHasSoManyConnections(t *testing.T) {
 	d := newDoor(&Config{DeviceConnectionsMax: 2})
-	if !d.enterDevice("a") || !d.enterDevice("a") || d.enterDevice("a") || !d.enterDevice("b") {
-		t.Error("want two of each")
+	for i, want := range []bool{true, true, false} {
+		if d.enterDevice("a") != want {
+			t.Errorf("connection %d of a device: taken %v, want %v", i+1, !want, want)
+		}
+	}
+	if !d.enterDevice("b") {
+		t.Error("another device is turned away")
 	}
 	d.leaveDevice("a")
 	if !d.enterDevice("a") {

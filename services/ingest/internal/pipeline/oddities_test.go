@@ -15,7 +15,7 @@ func TestEachKindOfOddityNamesADeviceNowAndThen(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	o := &oddities{
 		log: slog.New(slog.NewTextHandler(&text, nil)), now: func() time.Time { return now },
-		count: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "odd_total"}, []string{"what"}),
+		count: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "odd_total", Help: "Oddities."}, []string{"what"}),
 	}
 	for range 100 {
 		o.note("decimal_comma", "noisy")
