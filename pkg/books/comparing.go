@@ -382,7 +382,7 @@ func (c *comparison) name(ctx context.Context, b *Breach, one *item) error {
 	if err != nil {
 		return err
 	}
-	return each(ctx, p, bus.Start{Position: before(one.at)}, one.at, func(rec bus.Record) (bool, error) {
+	return look(ctx, p, bus.Start{Position: before(one.at)}, one.at, func(rec bus.Record) (bool, error) {
 		if rec.Position != one.at {
 			return true, nil
 		}

@@ -2,6 +2,7 @@ package books
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -13,23 +14,44 @@ import (
 
 func clone(s string) string { return strings.Clone(s) }
 
-// stillFor is how long reading waits for a record that must be there, before it takes it to be trimmed away.
-const stillFor = 5 * time.Second
+// How long reading waits for the next record. One that is only looked for may have been trimmed away; one that must be there is
+// waited for longer, and then the audit ends with an error rather than with a count that is short.
+const (
+	lookFor  = 5 * time.Second
+	stillFor = 30 * time.Second
+)
+
+var errStill = errors.New("nothing more came")
 
 // each calls f with the records of p from start through through, until f says that it has enough.
 func each(ctx context.Context, p bus.Partition, start bus.Start, through bus.Position, f func(bus.Record) (more bool, err error)) error {
+	return within(ctx, stillFor, p, start, through, f)
+}
+
+// look is each for records that may not be there.
+func look(ctx context.Context, p bus.Partition, start bus.Start, through bus.Position, f func(bus.Record) (more bool, err error)) error {
+	err := within(ctx, lookFor, p, start, through, f)
+	if errors.Is(err, errStill) {
+		return nil
+	}
+	return err
+}
+
+func within(
+	ctx context.Context, patience time.Duration, p bus.Partition, start bus.Start, through bus.Position, f func(bus.Record) (more bool, err error),
+) error {
 	if through.IsZero() {
 		return nil
 	}
 	reading, cancel := context.WithCancel(ctx)
 	defer cancel()
-	still := time.AfterFunc(stillFor, cancel)
+	still := time.AfterFunc(patience, cancel)
 	defer still.Stop()
 	for batch, err := range p.After(reading, start) {
 		if err != nil {
 			return fmt.Errorf("read %s: %w", p.ID(), err)
 		}
-		still.Reset(stillFor)
+		still.Reset(patience)
 		for _, rec := range batch.Records {
 			if rec.Position.Compare(through) > 0 {
 				return nil
@@ -43,7 +65,10 @@ func each(ctx context.Context, p bus.Partition, start bus.Start, through bus.Pos
 			return nil
 		}
 	}
-	return ctx.Err()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return fmt.Errorf("read %s through %s: %w for %v", p.ID(), through, errStill, patience)
 }
 
 // since returns where to begin with what the log took at t or later; ok is false where there is nothing up to end. Asking
@@ -57,7 +82,7 @@ func since(ctx context.Context, p bus.Partition, t telemetry.Time, end bus.Posit
 	if end.Seq <= 1 {
 		last = bus.Start{}
 	}
-	err = each(ctx, p, last, end, func(rec bus.Record) (bool, error) {
+	err = look(ctx, p, last, end, func(rec bus.Record) (bool, error) {
 		newest = max(newest, rec.Time)
 		return true, nil
 	})
@@ -69,7 +94,7 @@ func since(ctx context.Context, p bus.Partition, t telemetry.Time, end bus.Posit
 
 // oldest returns the time of the first record that p still has; ok is false where it has none, and whole that none was ever trimmed.
 func oldest(ctx context.Context, p bus.Partition, end bus.Position) (at telemetry.Time, whole, ok bool, err error) {
-	err = each(ctx, p, bus.Start{}, end, func(rec bus.Record) (bool, error) {
+	err = look(ctx, p, bus.Start{}, end, func(rec bus.Record) (bool, error) {
 		at, whole, ok = telemetry.Time(rec.Time), rec.Position.Seq <= 1, true
 		return false, nil
 	})

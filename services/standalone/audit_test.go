@@ -85,7 +85,7 @@ func TestARowThatIsTakenOutOfAStoreIsNamed(t *testing.T) {
 	}
 	b := r.Breaches[0]
 	if b.What != books.Missing || b.Table != store.TableMessages || b.DeviceID != gone.DeviceID || b.Partition != gone.Origin.Partition ||
-		b.Position != gone.Origin.Position.String() || b.ChannelKey != gone.ChannelKey || b.EventTime == nil || !b.EventTime.Equal(gone.EventTime.Std()) {
+		b.Position != gone.Origin.String() || b.ChannelKey != gone.ChannelKey || b.EventTime == nil || !b.EventTime.Equal(gone.EventTime.Std()) {
 		t.Errorf("named %+v, want %+v", b, gone)
 	}
 	if d := r.Devices[slices.IndexFunc(r.Devices, func(d books.DeviceReport) bool { return d.DeviceID == gone.DeviceID })]; d.Stores[0].Missing != 1 {
