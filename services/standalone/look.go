@@ -85,19 +85,23 @@ func openStill(ctx context.Context, cfg Config, deps connect.Deps, dir string) (
 		server.Shutdown()
 		return nil, nil, err
 	}
-	closeServer := func() error {
+	closeServer := func() {
 		conn.Close()
 		server.Shutdown()
-		return nil
 	}
 	c := cfg.Bus.NATS(deps)
 	c.Conn = conn
 	c.ReadOnly = false // the bucket of groups is in memory, so it is gone with the instance; nobody else is there to be disturbed
 	log, err := nats.Open(ctx, c)
 	if err != nil {
-		return nil, nil, errors.Join(err, closeServer())
+		closeServer()
+		return nil, nil, err
 	}
-	return log, func() error { return errors.Join(log.Close(), closeServer()) }, nil
+	return log, func() error {
+		err := log.Close()
+		closeServer()
+		return err
+	}, nil
 }
 
 // readEndpoints reads what a running instance has written of itself; the zero Endpoints where none runs.
