@@ -160,6 +160,7 @@ func TestWhatTheLogLostIsNamedOnceAndItsPositionsAreNotGivenAgain(t *testing.T) 
 	block := func(dir string) string { return stream(dir, bus.Ingested, "msgs/1.blk") }
 	index := func(dir string) string { return stream(dir, bus.Ingested, "msgs/index.db") }
 	directory := func(t *testing.T, path string) {
+		t.Helper()
 		remove(t, path)
 		if err := os.MkdirAll(path, 0o750); err != nil {
 			t.Fatal(err)
@@ -171,21 +172,22 @@ func TestWhatTheLogLostIsNamedOnceAndItsPositionsAreNotGivenAgain(t *testing.T) 
 		lost   bool
 	}{
 		{"nothing", func(*testing.T, string) {}, false},
-		{"block cut", func(t *testing.T, dir string) { truncate(t, block(dir), 1, 2) }, true},
-		{"block cut, no index", func(t *testing.T, dir string) { truncate(t, block(dir), 1, 2); remove(t, index(dir)) }, true},
-		{"block empty", func(t *testing.T, dir string) { truncate(t, block(dir), 0, 1) }, true},
-		{"block empty, no index", func(t *testing.T, dir string) { truncate(t, block(dir), 0, 1); remove(t, index(dir)) }, true},
-		{"block flipped", func(t *testing.T, dir string) { flip(t, block(dir)) }, true},
-		{"block gone", func(t *testing.T, dir string) { remove(t, block(dir)) }, true},
-		{"block a directory", func(t *testing.T, dir string) { directory(t, block(dir)) }, true},
-		{"stream gone", func(t *testing.T, dir string) { remove(t, stream(dir, bus.Ingested, "")) }, true},
-		{"index flipped", func(t *testing.T, dir string) { flip(t, index(dir)) }, false},
-		{"index gone", func(t *testing.T, dir string) { remove(t, index(dir)) }, false},
-		{"metadata flipped", func(t *testing.T, dir string) { flip(t, stream(dir, bus.Ingested, "meta.inf")) }, false},
-		{"metadata empty", func(t *testing.T, dir string) { truncate(t, stream(dir, bus.Ingested, "meta.inf"), 0, 1) }, false},
-		{"checksum of metadata gone", func(t *testing.T, dir string) { remove(t, stream(dir, bus.Ingested, "meta.sum")) }, false},
-		{"ends damaged", func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "log-ends.json")) }, false},
+		{"block cut", func(t *testing.T, dir string) { t.Helper(); truncate(t, block(dir), 1, 2) }, true},
+		{"block cut, no index", func(t *testing.T, dir string) { t.Helper(); truncate(t, block(dir), 1, 2); remove(t, index(dir)) }, true},
+		{"block empty", func(t *testing.T, dir string) { t.Helper(); truncate(t, block(dir), 0, 1) }, true},
+		{"block empty, no index", func(t *testing.T, dir string) { t.Helper(); truncate(t, block(dir), 0, 1); remove(t, index(dir)) }, true},
+		{"block flipped", func(t *testing.T, dir string) { t.Helper(); flip(t, block(dir)) }, true},
+		{"block gone", func(t *testing.T, dir string) { t.Helper(); remove(t, block(dir)) }, true},
+		{"block a directory", func(t *testing.T, dir string) { t.Helper(); directory(t, block(dir)) }, true},
+		{"stream gone", func(t *testing.T, dir string) { t.Helper(); remove(t, stream(dir, bus.Ingested, "")) }, true},
+		{"index flipped", func(t *testing.T, dir string) { t.Helper(); flip(t, index(dir)) }, false},
+		{"index gone", func(t *testing.T, dir string) { t.Helper(); remove(t, index(dir)) }, false},
+		{"metadata flipped", func(t *testing.T, dir string) { t.Helper(); flip(t, stream(dir, bus.Ingested, "meta.inf")) }, false},
+		{"metadata empty", func(t *testing.T, dir string) { t.Helper(); truncate(t, stream(dir, bus.Ingested, "meta.inf"), 0, 1) }, false},
+		{"checksum of metadata gone", func(t *testing.T, dir string) { t.Helper(); remove(t, stream(dir, bus.Ingested, "meta.sum")) }, false},
+		{"ends damaged", func(t *testing.T, dir string) { t.Helper(); flip(t, filepath.Join(dir, "log-ends.json")) }, false},
 		{"ends gone, block cut", func(t *testing.T, dir string) {
+			t.Helper()
 			remove(t, filepath.Join(dir, "log-ends.json"))
 			truncate(t, block(dir), 1, 2)
 			remove(t, index(dir))

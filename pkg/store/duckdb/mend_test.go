@@ -91,6 +91,7 @@ func TestADamagedDatabaseIsSetAsideAndWhatCanBeReadOfItIsKept(t *testing.T) {
 	const main, wal = "millrace.duckdb", "millrace.duckdb.wal"
 	flip := func(name string, at int) func(t *testing.T, dir string) {
 		return func(t *testing.T, dir string) {
+			t.Helper()
 			b, err := os.ReadFile(filepath.Join(dir, name))
 			if err != nil {
 				t.Fatal(err)
@@ -105,6 +106,7 @@ func TestADamagedDatabaseIsSetAsideAndWhatCanBeReadOfItIsKept(t *testing.T) {
 	}
 	cut := func(name string, percent int64) func(t *testing.T, dir string) {
 		return func(t *testing.T, dir string) {
+			t.Helper()
 			st, err := os.Stat(filepath.Join(dir, name))
 			if err != nil {
 				t.Fatal(err)
@@ -116,6 +118,7 @@ func TestADamagedDatabaseIsSetAsideAndWhatCanBeReadOfItIsKept(t *testing.T) {
 	}
 	directory := func(name string) func(t *testing.T, dir string) {
 		return func(t *testing.T, dir string) {
+			t.Helper()
 			if err := os.Remove(filepath.Join(dir, name)); err != nil {
 				t.Fatal(err)
 			}

@@ -140,12 +140,13 @@ func TestOneManifestIsEnough(t *testing.T) {
 		}
 	}
 	for name, damage := range map[string]func(t *testing.T, path string, older []byte){
-		"empty":        func(t *testing.T, path string, _ []byte) { write(t, path, nil) },
-		"cut":          func(t *testing.T, path string, older []byte) { write(t, path, older[:len(older)/2]) },
-		"flipped":      func(t *testing.T, path string, _ []byte) { flipMiddle(t, path) },
-		"gone":         func(t *testing.T, path string, _ []byte) { remove(t, path) },
-		"an older one": func(t *testing.T, path string, older []byte) { write(t, path, older) },
+		"empty":        func(t *testing.T, path string, _ []byte) { t.Helper(); write(t, path, nil) },
+		"cut":          func(t *testing.T, path string, older []byte) { t.Helper(); write(t, path, older[:len(older)/2]) },
+		"flipped":      func(t *testing.T, path string, _ []byte) { t.Helper(); flipMiddle(t, path) },
+		"gone":         func(t *testing.T, path string, _ []byte) { t.Helper(); remove(t, path) },
+		"an older one": func(t *testing.T, path string, older []byte) { t.Helper(); write(t, path, older) },
 		"a directory": func(t *testing.T, path string, _ []byte) {
+			t.Helper()
 			remove(t, path)
 			if err := os.Mkdir(path, 0o750); err != nil {
 				t.Fatal(err)
