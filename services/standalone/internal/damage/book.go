@@ -159,7 +159,7 @@ func (b *Book) save(newest Entry) error {
 	if newest.Aside == "" {
 		return nil
 	}
-	f, err := os.OpenFile(filepath.Join(newest.Aside, noteName), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // our own folder
+	f, err := os.OpenFile(filepath.Join(newest.Aside, noteName), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // there was nothing to set aside
 	}
