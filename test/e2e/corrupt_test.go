@@ -199,7 +199,10 @@ func corruptions() []corruption {
 			return best
 		}
 	}
-	segment := func(t *testing.T, data string) string { t.Helper(); return largest(t, filepath.Join(data, "archive"), ".parquet") }
+	segment := func(t *testing.T, data string) string {
+		t.Helper()
+		return largest(t, filepath.Join(data, "archive"), ".parquet")
+	}
 	cut := func(of func(*testing.T, string) string, percent int64) func(*testing.T, string) {
 		return func(t *testing.T, data string) { t.Helper(); cutFile(t, of(t, data), percent) }
 	}

@@ -218,7 +218,7 @@ func wantNoPuback(t *testing.T, addr string) {
 	eventually(t, "a message is not acknowledged", func() error {
 		c, err := mqtt.Dial(t.Context(), mqtt.ClientOptions{Addr: addr, ClientID: "refused", CleanStart: true})
 		if err != nil {
-			return nil //nolint:nilerr // even better
+			return nil // even better
 		}
 		defer func() { _ = c.Close() }()
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -196,8 +197,8 @@ func (e *embedded) close(keep string) error {
 		errs = append(errs, p.Close())
 	}
 	e.client.CloseIdleConnections()
-	for i := len(e.disks) - 1; i >= 0; i-- {
-		errs = append(errs, e.disks[i].unmount())
+	for _, d := range slices.Backward(e.disks) {
+		errs = append(errs, d.unmount())
 	}
 	return errors.Join(errs...)
 }

@@ -35,14 +35,19 @@ type Options struct {
 
 // set is a deployment under test.
 type set interface {
-	MQTT() string // where devices send: host:port
-	HTTP() string // likewise: base URL
+	site
 	Faults() []Fault
 	Stores(l *ledger.Ledger) []check.Store
 	Bus() connect.BusConfig
+	Note() string // what is left out, and why
+}
+
+// site is what of a deployment runs.
+type site interface {
+	MQTT() string                     // where devices send: host:port
+	HTTP() string                     // likewise: base URL
 	Ensure(ctx context.Context) error // everything runs
 	Deaths() int                      // processes that ended by themselves
-	Note() string                     // what is left out, and why
 	close(keep string) error          // keep is where data goes that would not stay; empty forgets it
 }
 

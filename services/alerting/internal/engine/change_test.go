@@ -86,6 +86,7 @@ func (r *rig) open() []string {
 func TestEachChangeOfARuleIsToldAndMixesNothing(t *testing.T) {
 	hot := func(change func(*engine.Rule)) func(testing.TB) *engine.Rule {
 		return func(tb testing.TB) *engine.Rule {
+			tb.Helper()
 			r := engine.Rule{Name: "hot", Channel: "t", For: 2 * time.Second, Summary: "hot"}
 			if change != nil {
 				change(&r)
@@ -94,6 +95,7 @@ func TestEachChangeOfARuleIsToldAndMixesNothing(t *testing.T) {
 		}
 	}
 	other := func(tb testing.TB) *engine.Rule {
+		tb.Helper()
 		return compile(tb, engine.Rule{Name: "other", Channel: "t"}, "hasValue && value > 100", "")
 	}
 	const changed, gone = "hot there=true alarms=1 kept=2", "hot there=false alarms=1 kept=0"
@@ -115,12 +117,15 @@ func TestEachChangeOfARuleIsToldAndMixesNothing(t *testing.T) {
 		{"another channel", []func(testing.TB) *engine.Rule{hot(func(r *engine.Rule) { r.Channel = "u" }), other}, []string{"hot there=true alarms=1 kept=0"}, "[]"},
 		{"some devices", []func(testing.TB) *engine.Rule{hot(func(r *engine.Rule) { r.Device = "a" }), other}, []string{"hot there=true alarms=1 kept=1"}, "[]"},
 		{"the condition", []func(testing.TB) *engine.Rule{func(tb testing.TB) *engine.Rule {
+			tb.Helper()
 			return compile(tb, engine.Rule{Name: "hot", Channel: "t", For: 2 * time.Second}, "hasValue && value > 7", "hasValue && value < 4")
 		}, other}, []string{changed}, "[]"},
 		{"the hysteresis", []func(testing.TB) *engine.Rule{func(tb testing.TB) *engine.Rule {
+			tb.Helper()
 			return compile(tb, engine.Rule{Name: "hot", Channel: "t", For: 2 * time.Second}, "hasValue && value > 6", "hasValue && value < 5")
 		}, other}, []string{changed}, "[]"},
 		{"another sort", []func(testing.TB) *engine.Rule{func(tb testing.TB) *engine.Rule {
+			tb.Helper()
 			return compile(tb, engine.Rule{Name: "hot", On: engine.Aggregates, Window: time.Minute}, "max > 6", "")
 		}, other}, []string{"hot there=true alarms=1 kept=0"}, "[]"},
 	} {
