@@ -17,6 +17,7 @@ import (
 // Books is what the log itself holds, beside what the stores do: accepted = stored + dead-lettered + repeats dropped + on the way.
 type Books struct {
 	Accepted int // records on the topic ingested, and letters of the edge
+	Written  int // letters on the topic dead-letters
 	Stored   int // in history and logs
 	Letters  int // in dead_letters
 	Repeats  int // records whose message the log had before
@@ -72,7 +73,7 @@ func Balance(ctx context.Context, cfg connect.BusConfig, l *ledger.Ledger, store
 	if err != nil {
 		return b, err
 	}
-	b.Accepted += written
+	b.Accepted, b.Written = b.Accepted+written, written
 	for _, v := range stores {
 		switch v.Store {
 		case "device_messages", "logs":

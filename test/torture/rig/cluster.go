@@ -186,14 +186,15 @@ func (c *cluster) Faults() []Fault        { return c.faults }
 func (c *cluster) Bus() connect.BusConfig { return c.bus }
 func (c *cluster) Note() string           { return "these stores are elsewhere" }
 
-func (c *cluster) source() check.Source {
+// Source implements set.
+func (c *cluster) Source() check.Source {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return check.Source{Base: "http://" + c.ask[c.dice.IntN(len(c.ask))].get(), Client: c.client}
 }
 
 func (c *cluster) Stores(l *ledger.Ledger) []check.Store {
-	all := check.Stores(c.source, l)
+	all := check.Stores(c.Source, l)
 	if c.archive != nil {
 		all = append(all, c.archive(l))
 	}

@@ -168,12 +168,13 @@ func (e *embedded) HTTP() string    { return "http://" + e.http.Addr() }
 func (e *embedded) Faults() []Fault { return e.faults }
 func (e *embedded) Note() string    { return e.withoutDisks }
 
-func (e *embedded) source() check.Source {
+// Source implements set.
+func (e *embedded) Source() check.Source {
 	return check.Source{Base: "http://" + e.at.get(), Client: e.client}
 }
 
 func (e *embedded) Stores(l *ledger.Ledger) []check.Store {
-	return append(check.Stores(e.source, l), check.Archive(e.source, l))
+	return append(check.Stores(e.Source, l), check.Archive(e.Source, l))
 }
 
 func (e *embedded) Bus() connect.BusConfig {

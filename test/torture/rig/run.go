@@ -39,7 +39,8 @@ type set interface {
 	Faults() []Fault
 	Stores(l *ledger.Ledger) []check.Store
 	Bus() connect.BusConfig
-	Note() string // what is left out, and why
+	Source() check.Source // where tables are asked
+	Note() string         // what is left out, and why
 }
 
 // site is what of a deployment runs.
@@ -291,6 +292,11 @@ func (w *work) settle(ctx context.Context) error {
 	}
 	w.report.Books = books
 	w.report.Breaches = append(w.report.Breaches, books.Faults...)
+	faults, err := check.Audit(ctx, w.set.Source(), books, w.begun.Add(-time.Minute), settlePatience)
+	if err != nil {
+		w.breach("the audit has no answer: %v", err)
+	}
+	w.report.Breaches = append(w.report.Breaches, faults...)
 	w.report.Draining = time.Since(begun)
 	return ctx.Err()
 }

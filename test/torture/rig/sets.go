@@ -46,7 +46,7 @@ func newSplit(ctx context.Context, o Options, dir string) (_ set, err error) {
 	if err := c.startStores(ctx); err != nil {
 		return nil, err
 	}
-	c.archive = func(l *ledger.Ledger) check.Store { return check.Archive(c.source, l) }
+	c.archive = func(l *ledger.Ledger) check.Store { return check.Archive(c.Source, l) }
 	c.faults = append(c.faults, c.workerFaults()...)
 	return c, nil
 }
