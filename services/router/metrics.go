@@ -16,6 +16,7 @@ import (
 type metrics struct {
 	routed, faults                         *prometheus.CounterVec // by route
 	repeats, fallback, enriched, forgotten prometheus.Counter
+	stranded                               prometheus.Counter
 	behind                                 prometheus.Histogram
 	referenceRows                          *prometheus.GaugeVec // by reference
 	referenceFaults                        *prometheus.CounterVec
@@ -37,6 +38,7 @@ func newMetrics(reg prometheus.Registerer, log *slog.Logger, now func() time.Tim
 		fallback:  prometheus.NewCounter(opts("fallback_total", "Messages that no route wanted or a condition failed on.")),
 		enriched:  prometheus.NewCounter(opts("enriched_total", "Messages changed by reference data.")),
 		forgotten: prometheus.NewCounter(opts("devices_forgotten_total", "Devices whose message ids gave way to those of others.")),
+		stranded:  prometheus.NewCounter(opts("stranded_total", "Times a message could not go to a topic because routes changed across a crash: dead letters.")),
 		behind: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: "millrace", Subsystem: "router", Name: "out_of_order_seconds",
 			Help:    "Messages that came after a newer one of their device: by how much their event time is before its.",
@@ -55,7 +57,7 @@ func newMetrics(reg prometheus.Registerer, log *slog.Logger, now func() time.Tim
 	}
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.routed, m.faults, m.repeats, m.fallback, m.enriched, m.forgotten, m.behind, m.referenceRows, m.referenceFaults,
+		m.routed, m.faults, m.repeats, m.fallback, m.enriched, m.forgotten, m.stranded, m.behind, m.referenceRows, m.referenceFaults,
 	} {
 		errs = append(errs, reg.Register(c))
 	}

@@ -99,7 +99,14 @@ func newLoop(cfg Config, d Deps, t *table) *worker.Loop[none] {
 		},
 		Warm: func(ctx context.Context, w worker.Task[none], share bus.Share, progress []bus.Progress) error {
 			routing, ok := w.(*task)
-			if !ok || routing.memory == nil {
+			if !ok {
+				return nil
+			}
+			var err error
+			if routing.standing, err = t.lookBack(ctx, d.Bus, share.Partitions[0], progress[0].Through); err != nil {
+				return err
+			}
+			if routing.memory == nil {
 				return nil
 			}
 			return warm(ctx, routing.memory, cfg.WarmRecords, share.Partitions[0], progress[0])

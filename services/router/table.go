@@ -6,7 +6,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/rules"
 	"github.com/millrace/millrace/services/router/internal/reference"
 )
@@ -17,8 +16,6 @@ type table struct {
 	routes      rules.Index[*route]
 	fallback    uint64
 	homes       uint64 // telemetry, logs and events, of which a message has one
-	telemetry   uint64 // of homes, as is logs
-	logs        uint64
 	enrichments []enrichment
 	sets        bool // whether any enrichment changes messages
 	metrics     *metrics
@@ -38,7 +35,6 @@ func newTable(c Config, sets []*reference.Set, m *metrics) (*table, error) {
 	t := &table{topics: c.endpoints(), metrics: m}
 	t.fallback = t.mask(c.Fallback)
 	t.homes = t.mask(homes())
-	t.telemetry, t.logs = t.mask([]string{bus.Telemetry}), t.mask([]string{bus.Logs})
 	for _, r := range c.AllRoutes() {
 		if !r.On() {
 			continue

@@ -30,6 +30,7 @@ type task struct {
 	memory    *repeats.Memory // nil where repeats are not dropped
 	routed    *books.Routed   // what was done since the last account
 	forgotten uint64          // of memory, as counted so far
+	standing  *standing       // what topics hold of the records to come; nil once those have passed
 
 	// The message in hand. Whatever aliases it is overwritten with the next.
 	head     telemetry.Header
@@ -62,7 +63,13 @@ func (t *task) Add(out *worker.Output[none], _ string, r bus.Record) error {
 	if head.DeviceID == "" {
 		return fmt.Errorf("route: %w", errNoDevice)
 	}
-	if t.memory != nil && t.repeated(&head) {
+	var at place
+	if t.standing != nil {
+		if at = t.standing.of(r.Origin.Position); r.Origin.Compare(t.standing.newest) >= 0 {
+			t.standing = nil
+		}
+	}
+	if t.memory != nil && t.repeated(&head) && at.home == "" {
 		t.metrics.repeats.Inc()
 		line := t.routed.Line(head.Tenant, head.DeviceID, head.IngestTime)
 		line.Read++
@@ -80,7 +87,13 @@ func (t *task) Add(out *worker.Output[none], _ string, r bus.Record) error {
 	if err != nil {
 		return fmt.Errorf("route: %w", err)
 	}
-	t.count(endpoints)
+	home := t.home(endpoints)
+	if at != (place{}) {
+		if endpoints, home, err = t.settle(out, r, at, endpoints); err != nil {
+			return fmt.Errorf("route: %w", err)
+		}
+	}
+	t.count(home)
 	for ; endpoints != 0; endpoints &= endpoints - 1 {
 		out.Publish = append(out.Publish, worker.Publication{
 			Topic:  t.topics[bits.TrailingZeros64(endpoints)],
@@ -91,16 +104,15 @@ func (t *task) Add(out *worker.Output[none], _ string, r bus.Record) error {
 }
 
 // count takes the message in hand into the account. Its device and ingest time are never changed on the way.
-func (t *task) count(endpoints uint64) {
+func (t *task) count(home string) {
 	line := t.routed.Line(t.head.Tenant, t.head.DeviceID, t.head.IngestTime)
 	line.Read++
-	switch home := endpoints & t.homes; {
-	case home == 0:
-	case home == t.telemetry:
+	switch home {
+	case bus.Telemetry:
 		line.Telemetry++
-	case home == t.logs:
+	case bus.Logs:
 		line.Logs++
-	default:
+	case bus.Events:
 		line.Events++
 	}
 }

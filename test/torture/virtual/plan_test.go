@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/millrace/millrace/pkg/store"
@@ -99,6 +100,15 @@ func newPlan(seed uint64) *plan {
 	}
 	slices.SortStableFunc(p.events, func(a, b event) int { return int(a.at - b.at) })
 	return p
+}
+
+// reroutes changes the routes at a time. A router that sleeps through the end of its lease would wake with the old ones, and nobody can
+// see what it has in hand; and what was trimmed cannot be looked at.
+func (p *plan) reroutes(at time.Duration) {
+	p.reroute = at
+	p.events = slices.DeleteFunc(p.events, func(e event) bool {
+		return e.what == eventTrim || e.what == eventPause && strings.HasPrefix(e.process, "router")
+	})
 }
 
 func (p *plan) drawEvent(dice *rand.Rand, span time.Duration) event {
