@@ -115,6 +115,23 @@ func checkBooks(t *testing.T, log *mem.Log, channels, lines int) {
 	}
 }
 
+// checkRouted wants the accounts to tell of every record once, in the topic where its readers take it.
+func checkRouted(t *testing.T, log *mem.Log, channels, lines, refused int) {
+	t.Helper()
+	auditor := books.NewAuditor(log, func(string) store.Reader { return nil }, nil)
+	auditor.Now = time.Now
+	report, err := auditor.Audit(t.Context(), books.Query{From: 1, To: telemetry.Time(time.Minute)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := int64(len(log.Records(ingested)))
+	d := report.Total
+	events := all - int64(channels+lines+refused)
+	if !report.Complete || d.Unread != 0 || d.Read != all || d.Telemetry != int64(channels) || d.Logs != int64(lines) || d.Events != events || d.Refused != int64(refused) {
+		t.Errorf("the books tell of %+v (%q), want %d records: %d, %d and %d, and %d refused", d, report.Notes, all, channels, lines, events, refused)
+	}
+}
+
 // putSome appends messages of several kinds, some of which are the device's own repeats, and adds to want where they belong.
 func putSome(t *testing.T, log *mem.Log, plan *rand.Rand, want map[string][]string, next int) int {
 	t.Helper()

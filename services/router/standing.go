@@ -1,14 +1,10 @@
 package router
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/bits"
-	"slices"
 	"strings"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/telemetry"
@@ -20,19 +16,11 @@ import (
 // a topic behind a later message of its partition would be dropped unseen. So before its first record a task looks what the
 // topics hold already.
 
-// Limits of looking back.
-const (
-	firstSection   = 64      // positions of a topic
-	sectionGrowth  = 8       // times
-	settledRecords = 4096    // older than all that is not committed, until nothing is looked for behind them: an append may come late
-	standingMax    = 1 << 20 // origins remembered of one topic, 16 bytes each; what is older is taken to stand nowhere
-	topicsAtOnce   = 8
-)
+// routeStep begins what refuses a message while it is routed.
+const routeStep = "route: "
 
-// errStranded begins the reason of every dead letter that changed routes make.
+// errStranded is why changed routes make a dead letter.
 var errStranded = errors.New("the routes, or what they look at, were changed while it was on its way")
-
-var errNothingMore = errors.New("what was there a moment ago does not come")
 
 // standing is what the topics held, when the share began, of the messages after the router's last commit. One goroutine uses it, with
 // positions that rise.
@@ -49,6 +37,44 @@ type stood struct {
 	at    []bus.Position // in ingested, rising
 	whole bool           // nothing before the first of at is missing, such as what was trimmed
 	next  int            // of at: those before were passed
+
+	letters map[bus.Position]string // of bus.DeadLetters: the reasons of those that changed routes made
+}
+
+// take remembers the record of the topic if it is of the share's partition, and reports whether that is so, and whether it is one that
+// is not committed.
+func (s *stood) take(r *bus.Record, number int, committed bus.Position) (own, found bool) {
+	origin, reason := r.Origin, ""
+	if s.topic == bus.DeadLetters {
+		origin, reason = strandedBefore(r.Value)
+	}
+	own = origin.Known() && int(origin.Partition) == number
+	if !own || origin.Compare(committed) <= 0 {
+		return own, false
+	}
+	s.at = append(s.at, origin.Position)
+	if reason != "" {
+		s.letters[origin.Position] = reason
+	}
+	return true, true
+}
+
+// strandedBefore returns the origin of the message of which a dead letter says that changed routes have stranded it, and what it says; the
+// zero Origin for other letters.
+func strandedBefore(letter []byte) (bus.Origin, string) {
+	var d telemetry.DeadLetter
+	if telemetry.ParseDeadLetter(letter, &d) != nil || d.Worker != Worker || d.Topic != bus.Ingested || d.ReplayOf != "" {
+		return bus.Origin{}, ""
+	}
+	reason, ours := strings.CutPrefix(d.Reason, routeStep)
+	if !ours || !strings.HasPrefix(reason, errStranded.Error()) {
+		return bus.Origin{}, ""
+	}
+	at, err := bus.ParsePosition(d.Position)
+	if err != nil {
+		return bus.Origin{}, ""
+	}
+	return bus.Origin{Partition: d.Partition, Position: at}, strings.Clone(reason)
 }
 
 // has reports whether the message at p stands in the topic.
@@ -71,6 +97,7 @@ type place struct {
 	stands uint64 // in them
 	anyhow bool   // in a topic at all
 	passed uint64 // by their readers
+	letter string // the reason of the dead letter that it became; "" where it is none
 }
 
 // of returns the place of the message at p.
@@ -78,6 +105,8 @@ func (s *standing) of(p bus.Position) (at place) {
 	for i := range s.topics {
 		t := &s.topics[i]
 		switch {
+		case t.letters != nil:
+			at.letter = t.letters[p]
 		case t.has(p):
 			at.stands |= t.bit
 			at.anyhow = true
@@ -96,6 +125,8 @@ func (s *standing) of(p bus.Position) (at place) {
 func (t *task) settle(out *worker.Output[none], r bus.Record, at place, endpoints uint64) (left uint64, home string, err error) {
 	if at.home != "" {
 		endpoints &^= t.homes
+	} else if at.letter != "" {
+		return 0, "", errors.New(at.letter) // whoever puts it back shall not have it twice
 	}
 	left = endpoints &^ at.stands
 	stranded := left & at.passed
@@ -142,143 +173,4 @@ func (t *table) home(endpoints uint64) string {
 		return t.topics[bits.TrailingZeros64(home)]
 	}
 	return ""
-}
-
-// lookBack returns what the topics hold of the share's messages after committed, nil where there are none.
-func (t *table) lookBack(ctx context.Context, log bus.Log, ingested bus.Partition, committed bus.Position) (*standing, error) {
-	end, err := ingested.End(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("look what is routed already: %w", err)
-	}
-	if end.Compare(committed) <= 0 {
-		return nil, nil // nothing can be
-	}
-	s := &standing{}
-	for i, topic := range t.topics {
-		s.topics = append(s.topics, stood{topic: topic, bit: 1 << i, home: slices.Contains(homes(), topic)})
-	}
-	for _, topic := range homes() { // also those that no route names any more
-		if !slices.Contains(t.topics, topic) {
-			s.topics = append(s.topics, stood{topic: topic, home: true})
-		}
-	}
-	looking, ctx := errgroup.WithContext(ctx)
-	looking.SetLimit(topicsAtOnce)
-	for i := range s.topics {
-		looking.Go(func() error { return s.topics[i].read(ctx, log, ingested.ID().Number, committed) })
-	}
-	if err := looking.Wait(); err != nil {
-		return nil, fmt.Errorf("look what is routed already: %w", err)
-	}
-	found := false
-	for i := range s.topics {
-		if n := len(s.topics[i].at); n > 0 {
-			found = true
-			if last := s.topics[i].at[n-1]; last.Compare(s.newest) > 0 {
-				s.newest = last
-			}
-		}
-	}
-	if !found {
-		return nil, nil
-	}
-	return s, nil
-}
-
-// read finds what the topic holds of partition number after committed: backwards in sections of growing length, as origins rise but for
-// what was appended twice.
-func (s *stood) read(ctx context.Context, log bus.Log, number int, committed bus.Position) error {
-	p, err := log.Partition(ctx, bus.PartitionID{Topic: s.topic, Number: number % max(1, log.Partitions(s.topic))})
-	if err != nil {
-		return err
-	}
-	through, err := p.End(ctx)
-	if err != nil {
-		return err
-	}
-	var behind tail // read so far behind the oldest that is not committed
-	for length := uint64(firstSection); !through.IsZero() && behind.records < settledRecords; {
-		if len(s.at) >= standingMax {
-			break
-		}
-		from := bus.Position{}
-		if through.Seq > length {
-			from.Seq = through.Seq - length
-		}
-		section, err := s.section(ctx, p, number, committed, from, through)
-		if err != nil {
-			return fmt.Errorf("%s %s..%s: %w", p.ID(), from, through, err)
-		}
-		if section.records == 0 {
-			s.whole = behind.own // else it may be among what was trimmed
-			break
-		}
-		if section.found {
-			behind = section.tail
-		} else {
-			behind.records, behind.own = behind.records+section.tail.records, behind.own || section.tail.own
-		}
-		s.whole = behind.records >= settledRecords || section.first.Seq <= 1
-		through = from
-		length *= sectionGrowth
-		if !section.found { // not much more than what is still wanted, going by how dense this section was
-			wanted := uint64(max(settledRecords-behind.records, 0)) //nolint:gosec // not negative
-			length = min(length, 1+length/sectionGrowth*wanted/uint64(section.records))
-		}
-	}
-	slices.SortFunc(s.at, bus.Position.Compare)
-	s.at = slices.Compact(s.at)
-	return nil
-}
-
-// tail is what stands in a section before the first origin that is not committed.
-type tail struct {
-	records int
-	own     bool // one of them is of the share's partition
-}
-
-type section struct {
-	records int
-	first   bus.Position
-	found   bool // something that is not committed
-	tail    tail
-}
-
-// section takes the records after from, through through.
-func (s *stood) section(ctx context.Context, p bus.Partition, number int, committed, from, through bus.Position) (all section, err error) {
-	reading, cancel := context.WithTimeout(ctx, warmWait)
-	defer cancel()
-	for batch, err := range p.After(reading, bus.Start{Position: from}) {
-		if err != nil {
-			return all, err
-		}
-		for _, r := range batch.Records {
-			if r.Position.Compare(through) > 0 {
-				return all, nil
-			}
-			if all.records == 0 {
-				all.first = r.Position
-			}
-			all.records++
-			own := r.Origin.Known() && int(r.Origin.Partition) == number
-			switch {
-			case own && r.Origin.Compare(committed) > 0:
-				s.at = append(s.at, r.Origin.Position)
-				all.found = true
-			case !all.found:
-				all.tail.records, all.tail.own = all.tail.records+1, all.tail.own || own
-			}
-		}
-		if batch.Last().Compare(through) >= 0 {
-			return all, nil
-		}
-	}
-	switch {
-	case ctx.Err() != nil:
-		return all, ctx.Err()
-	case all.records == 0:
-		return all, nil // trimmed away
-	default:
-		return all, errNothingMore
-	}
 }

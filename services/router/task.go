@@ -58,10 +58,10 @@ var (
 func (t *task) Add(out *worker.Output[none], _ string, r bus.Record) error {
 	head, err := telemetry.PeekMessage(r.Value)
 	if err != nil {
-		return fmt.Errorf("route: %w", err)
+		return fmt.Errorf(routeStep+"%w", err)
 	}
 	if head.DeviceID == "" {
-		return fmt.Errorf("route: %w", errNoDevice)
+		return fmt.Errorf(routeStep+"%w", errNoDevice)
 	}
 	var at place
 	if t.standing != nil {
@@ -85,12 +85,12 @@ func (t *task) Add(out *worker.Output[none], _ string, r bus.Record) error {
 	}
 	endpoints, err := t.endpointsOf()
 	if err != nil {
-		return fmt.Errorf("route: %w", err)
+		return fmt.Errorf(routeStep+"%w", err)
 	}
 	home := t.home(endpoints)
 	if at != (place{}) {
 		if endpoints, home, err = t.settle(out, r, at, endpoints); err != nil {
-			return fmt.Errorf("route: %w", err)
+			return fmt.Errorf(routeStep+"%w", err)
 		}
 	}
 	t.count(home)

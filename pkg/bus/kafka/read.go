@@ -260,6 +260,15 @@ func (v *view) End(ctx context.Context) (bus.Position, error) {
 	return bus.Position{Seq: uint64(end)}, nil //nolint:gosec // offsets are not negative
 }
 
+// Holds reports whether the partition has any record that was not trimmed away.
+func (v *view) Holds(ctx context.Context) (bool, error) {
+	first, end, err := v.log.bounds(ctx, v.part)
+	if err != nil {
+		return false, fmt.Errorf("find what %s holds: %w", v.part.id, v.log.why(err))
+	}
+	return first < end, nil
+}
+
 // Committed implements bus.Partition.
 func (v *view) Committed(ctx context.Context) (bus.Progress, bool, error) {
 	if v.commit == nil {

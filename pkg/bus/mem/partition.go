@@ -316,3 +316,13 @@ func (v *view) End(ctx context.Context) (bus.Position, error) {
 	defer v.part.mu.Unlock()
 	return v.part.last, nil
 }
+
+// Holds reports whether the partition has any record that was not trimmed away.
+func (v *view) Holds(ctx context.Context) (bool, error) {
+	if err := v.ask(ctx); err != nil {
+		return false, fmt.Errorf("find what %s holds: %w", v.part.id, err)
+	}
+	v.part.mu.Lock()
+	defer v.part.mu.Unlock()
+	return len(v.part.recs) > 0, nil
+}

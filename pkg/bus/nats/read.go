@@ -233,6 +233,17 @@ func (v *view) end(ctx context.Context) (bus.Position, error) {
 	return last.at, nil
 }
 
+// Holds reports whether the partition has any record that was not trimmed away.
+func (v *view) Holds(ctx context.Context) (bool, error) {
+	bounded, cause, cancel := v.log.bounded(ctx, requestTimeout)
+	defer cancel()
+	stream, err := v.log.js.Stream(bounded, v.part.stream)
+	if err != nil {
+		return false, fmt.Errorf("find what %s holds: %w", v.part.id, errors.Join(cause(), err))
+	}
+	return stream.CachedInfo().State.Msgs > 0, nil
+}
+
 func (v *view) lastSequence(ctx context.Context) (uint64, error) {
 	stream, err := v.log.js.Stream(ctx, v.part.stream)
 	if err != nil {

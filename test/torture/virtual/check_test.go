@@ -210,13 +210,30 @@ func (k windowKey) text(s *sim) string {
 	return fmt.Sprintf("%s/%s %v+%ds", k.device, k.channel, s.since(k.start), k.length/1e9)
 }
 
+// eventsAmongTelemetry returns what other routes have put where the aggregator reads: it has no value, but tells its device's clock.
+func (c *checker) eventsAmongTelemetry() map[bus.Origin]bool {
+	all := make(map[bus.Origin]bool)
+	for n := range c.plan.partitions {
+		for _, r := range c.records(bus.Telemetry, n) {
+			if h, err := telemetry.PeekMessage(r.Value); err == nil && h.Kind == telemetry.KindEvent {
+				all[r.Origin] = true
+			}
+		}
+	}
+	return all
+}
+
 // wantWindows computes each window from the messages, in the order of their device. What a message is too late for, by its
 // device's own clock, does not count it.
 func (c *checker) wantWindows() map[windowKey]*telemetry.Aggregate {
 	want := make(map[windowKey]*telemetry.Aggregate)
 	clocks, last := make(map[string]telemetry.Time), make(map[windowKey]store.MessageRow)
 	first := make(map[windowKey]store.MessageRow)
-	for _, m := range c.want(telemetry.KindChannel) {
+	events := c.eventsAmongTelemetry()
+	for _, m := range c.want(telemetry.KindChannel, telemetry.KindEvent) {
+		if m.Kind == telemetry.KindEvent && !events[m.Origin] {
+			continue
+		}
 		if _, known := clocks[m.DeviceID]; known || m.HasValue {
 			clocks[m.DeviceID] = max(clocks[m.DeviceID], m.EventTime)
 		}
