@@ -99,6 +99,9 @@ func newPlan(seed uint64) *plan {
 		p.events = slices.DeleteFunc(p.events, func(e event) bool { return e.what == eventTrim })
 	}
 	slices.SortStableFunc(p.events, func(a, b event) int { return int(a.at - b.at) })
+	if dice.IntN(4) == 0 {
+		p.reroutes(moment(dice, span))
+	}
 	return p
 }
 

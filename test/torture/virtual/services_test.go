@@ -71,10 +71,10 @@ func (p *process) flushNowAndThen(ctx context.Context) (stop func()) {
 	}
 }
 
-// routerConfig returns the routes; later ones put events among the telemetry.
+// routerConfig returns the routes; later ones put events among the telemetry. Without a simulation they stay.
 func (s *sim) routerConfig() router.Config {
 	c := router.DefaultConfig()
-	if s.plan.reroute > 0 && time.Since(s.begun) >= s.plan.reroute {
+	if s != nil && s.plan.reroute > 0 && time.Since(s.begun) >= s.plan.reroute {
 		c.Routes = []router.Route{{Name: "event", Condition: `kind == "event"`, Endpoints: []string{bus.Telemetry}}}
 	}
 	return c
