@@ -213,6 +213,8 @@ func (l *loader) section(n *yaml.Node, v reflect.Value, p place) {
 			if slices.Contains(keys, key.Value) {
 				continue
 			}
+		} else if l.src.Partly {
+			continue
 		}
 		l.fault(key.Line, join(p.key, key.Value), "unknown key%s", didYouMean(key.Value, keys))
 	}

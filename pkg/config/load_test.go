@@ -359,3 +359,28 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+func TestOfASectionThatIsReadPartlyTheRestIsSomebodyElses(t *testing.T) {
+	type part struct {
+		Limits struct {
+			Depth int `yaml:"depth"`
+		} `yaml:"limits"`
+	}
+	src := config.Source{
+		YAML: []byte("ingest:\n  addr: x\n  limits: {depth: 3, other: [1]}\n"), Section: "ingest", Partly: true,
+		Env:   []string{"MILLRACE_INGEST_ADDR=y", "MILLRACE_INGEST_LIMITS_OTHER=2"},
+		Flags: map[string]string{"ingest.addr": "z", "ingest.limits.depth": "4"},
+	}
+	var cfg part
+	if err := config.Load(src, &cfg); err != nil || cfg.Limits.Depth != 4 {
+		t.Errorf("got %+v, %v, want the depth of the flag and no fault", cfg, err)
+	}
+	src.Partly = false
+	if err := config.Load(src, &cfg); err == nil {
+		t.Error("read as a whole, its unknown keys are no fault")
+	}
+	src.Partly, src.YAML = true, []byte("ingset: {}\n")
+	if err := config.Load(src, &cfg); err == nil {
+		t.Error("an unknown section is no fault")
+	}
+}

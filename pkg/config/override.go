@@ -83,7 +83,7 @@ func (l *loader) environment(v reflect.Value) {
 
 // elsewhere tells whether a variable that is no key here belongs to somebody else.
 func (l *loader) elsewhere(full, name string) bool {
-	if slices.Contains(l.src.OtherEnv, full) {
+	if slices.Contains(l.src.OtherEnv, full) || l.src.Partly && l.ownPrefix(name) > 0 {
 		return true
 	}
 	isURL := strings.Contains(l.variables[full], "://")
@@ -121,6 +121,7 @@ func (l *loader) flags(v reflect.Value) {
 		switch {
 		case known:
 			l.set(v, k, l.src.Flags[key])
+		case section == l.src.Section && l.src.Partly:
 		case section == l.src.Section || !slices.Contains(l.src.OtherSections, section):
 			l.fault(0, key, "unknown key%s", didYouMean(key, slices.Sorted(maps.Keys(byKey))))
 		}

@@ -42,6 +42,9 @@ type Source struct {
 	// OtherSections names top-level keys that somebody else reads: they are known, and not looked into, wherever they
 	// come from. A key that cfg has itself is not one of these.
 	OtherSections []string
+	// Partly says that cfg has some keys of Section: the rest of them are known to somebody else, who reads the whole section
+	// strictly, and are not looked into.
+	Partly bool
 }
 
 // Load reads src into cfg, a non-nil pointer to the defaults, then calls Validate on everything in it that has the

@@ -7,7 +7,10 @@ import (
 	"slices"
 
 	"github.com/millrace/millrace/pkg/bus"
+	"github.com/millrace/millrace/pkg/config"
+	"github.com/millrace/millrace/pkg/decoding"
 	"github.com/millrace/millrace/pkg/service"
+	"github.com/millrace/millrace/pkg/telemetry"
 	"github.com/millrace/millrace/pkg/worker"
 )
 
@@ -73,4 +76,15 @@ func (w *Worker) Tenant(otherwise string) (string, error) {
 		return "", fmt.Errorf("tenant: %w", err)
 	}
 	return tenant, nil
+}
+
+// Decoder returns what reads bodies of devices as the edge does, by the keys of the section "ingest" that say how.
+func (w *Worker) Decoder() (*telemetry.Decoder, error) {
+	cfg := decoding.DefaultConfig()
+	src := w.Source("ingest")
+	src.Partly = true
+	if err := config.Load(src, &cfg); err != nil {
+		return nil, err
+	}
+	return cfg.Decoder()
 }

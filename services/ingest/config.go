@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/pkg/config"
+	"github.com/millrace/millrace/pkg/decoding"
 	"github.com/millrace/millrace/pkg/listen"
 	"github.com/millrace/millrace/pkg/telemetry"
 	"github.com/millrace/millrace/services/ingest/internal/pipeline"
@@ -15,14 +16,14 @@ import (
 
 // Config says where devices are listened to, and what they may do.
 type Config struct {
-	MQTT     MQTT          `yaml:"mqtt" doc:"The MQTT edge."`
-	HTTP     HTTP          `yaml:"http" doc:"The HTTP edge."`
-	Limits   Limits        `yaml:"limits" doc:"What one device, connection or request may take, and all together."`
-	Formats  Formats       `yaml:"formats" doc:"How bodies are read."`
-	Clock    Clock         `yaml:"clock" doc:"When a device's clock is believed."`
-	Gateways []Gateway     `yaml:"gateways" doc:"Devices that speak for others, beside what their keys allow."`
-	Tenant   string        // of all devices; the file has it once, at the top
-	Drain    time.Duration `yaml:"drain" doc:"How long connections and requests may take to finish when the process stops."`
+	MQTT     MQTT             `yaml:"mqtt" doc:"The MQTT edge."`
+	HTTP     HTTP             `yaml:"http" doc:"The HTTP edge."`
+	Limits   Limits           `yaml:"limits" doc:"What one device, connection or request may take, and all together."`
+	Formats  decoding.Formats `yaml:"formats" doc:"How bodies are read."`
+	Clock    decoding.Clock   `yaml:"clock" doc:"When a device's clock is believed."`
+	Gateways []Gateway        `yaml:"gateways" doc:"Devices that speak for others, beside what their keys allow."`
+	Tenant   string           // of all devices; the file has it once, at the top
+	Drain    time.Duration    `yaml:"drain" doc:"How long connections and requests may take to finish when the process stops."`
 }
 
 // MQTT is the edge for MQTT 3.1.1 and 5.
@@ -71,26 +72,11 @@ type Limits struct {
 	SubscriberInflight int           `yaml:"subscriber_inflight" doc:"Messages of QoS 1 that a subscriber has not acknowledged. Beyond it: it waits, and what it misses in the end it is told."`
 }
 
-// Formats says how bodies are read.
-type Formats struct {
-	TimeField    string            `yaml:"time_field" doc:"Member of a body that holds its time, or its path such as meta.ts, beside the names that are known."`
-	Zones        map[string]string `yaml:"zones" doc:"Time zone of times without an offset, by device type, such as Europe/Berlin; default is that of all others. UTC where there is none."`
-	DecimalComma []string          `yaml:"decimal_comma" doc:"Device types that write 21,5 for 21.5. Of all others such a text stays a text, and is counted."`
-}
-
-// Clock says when a device's clock is believed.
-type Clock struct {
-	MaxSkew time.Duration `yaml:"max_skew" doc:"How far ahead of ours a device's clock may be; further, and a message's time is that of its arrival."`
-	MinTime string        `yaml:"min_time" doc:"A device's time before this date is that of a clock that was never set."`
-}
-
 // Gateway lets a device speak for others.
 type Gateway struct {
 	Device string   `yaml:"device" doc:"The gateway's device id."`
 	For    []string `yaml:"for" doc:"Ids of its children, or globs such as house-*."`
 }
-
-const defaultZone = "default"
 
 // Limits of limits.
 const (
@@ -113,7 +99,7 @@ func DefaultConfig() Config {
 			Connections: 20_000, AddressConnections: 10_000, DeviceConnections: 1000, Handshakes: 2000, ConnectionInflight: 4 << 20, Inflight: 64 << 20, BodiesInflight: 256 << 20, ReadBuffer: 16 << 10,
 			Sessions: 20_000, Subscriptions: 32, SubscriberInflight: 64,
 		},
-		Clock:  Clock{MaxSkew: telemetry.DefaultMaxSkew, MinTime: "2001-01-01"},
+		Clock:  decoding.DefaultConfig().Clock,
 		Tenant: telemetry.DefaultTenant,
 		Drain:  10 * time.Second,
 	}
@@ -134,7 +120,7 @@ func (c Config) Validate() error {
 	if c.HTTP.AnswerTimeout <= 0 {
 		fault("http.answer_timeout: %v, want more than 0", c.HTTP.AnswerTimeout)
 	}
-	if _, err := c.decoder(); err != nil {
+	if _, err := c.decoding().Options(); err != nil {
 		errs = append(errs, err)
 	}
 	for i, g := range c.Gateways {
@@ -215,38 +201,4 @@ func (l Limits) rates() pipeline.Rates {
 		TenantBytes:    pipeline.Rate{PerSecond: int64(l.TenantBytes)},
 		DevicesMax:     l.Devices,
 	}
-}
-
-// decoder returns how bodies are read.
-func (c Config) decoder() (telemetry.Options, error) {
-	o := telemetry.Options{
-		DepthMax: c.Limits.JSONDepth, RecordBytesMax: int(c.Limits.MessageBytes), TimeField: c.Formats.TimeField,
-		Zone: map[string]*time.Location{}, DecimalComma: map[string]bool{},
-		Clock: telemetry.Clock{MaxSkew: c.Clock.MaxSkew},
-	}
-	var errs []error
-	for kind, name := range c.Formats.Zones {
-		zone, err := time.LoadLocation(name)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("formats.zones.%s: %q, want the name of a time zone such as Europe/Berlin", kind, name))
-		}
-		if kind == defaultZone {
-			kind = ""
-		}
-		o.Zone[kind] = zone
-	}
-	for _, kind := range c.Formats.DecimalComma {
-		o.DecimalComma[kind] = true
-	}
-	if c.Clock.MaxSkew <= 0 {
-		errs = append(errs, fmt.Errorf("clock.max_skew: %v, want more than 0", c.Clock.MaxSkew))
-	}
-	if c.Clock.MinTime != "" {
-		oldest, err := time.Parse(time.DateOnly, c.Clock.MinTime)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("clock.min_time: %q, want a date such as 2001-01-01", c.Clock.MinTime))
-		}
-		o.Clock.MinTime = telemetry.At(oldest)
-	}
-	return o, errors.Join(errs...)
 }

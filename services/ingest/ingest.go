@@ -76,7 +76,7 @@ func New(ctx context.Context, cfg Config, d Deps) (*Ingest, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	decoder, err := cfg.decoder()
+	decoder, err := cfg.decoding().Options()
 	if err != nil {
 		return nil, err
 	}

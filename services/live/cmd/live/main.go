@@ -23,6 +23,10 @@ func run(ctx context.Context, w *connect.Worker) error {
 	if err := w.Config("live", &cfg); err != nil {
 		return err
 	}
+	decoder, err := w.Decoder()
+	if err != nil {
+		return err
+	}
 	keys, err := connect.Keys(ctx, w.Process, []access.Listener{{Key: "live.http.addr", Addr: cfg.HTTP.Addr, TLS: cfg.HTTP.Cert != ""}})
 	if err != nil {
 		return err
@@ -40,7 +44,7 @@ func run(ctx context.Context, w *connect.Worker) error {
 		return err
 	}
 	deps := live.Deps{
-		Bus: log, Feed: hub, Publish: connect.Publish(log), Group: log, Health: w.Health, Metrics: w.Metrics, Log: w.Log, Now: w.Now,
+		Bus: log, Feed: hub, Publish: connect.Publish(log), Group: log, Health: w.Health, Decoder: decoder, Metrics: w.Metrics, Log: w.Log, Now: w.Now,
 	}
 	auditor := books.NewAuditor(log, tables.Reader, tables.Progress)
 	auditor.Now = w.Now
