@@ -15,6 +15,7 @@ import (
 const (
 	firstSection   = 64      // positions of a topic
 	sectionGrowth  = 8       // times
+	sectionMax     = 4096    // positions
 	settledRecords = 4096    // older than all that is not committed, until nothing is looked for behind them: an append may come late
 	settledBytes   = 4 << 20 // likewise
 	standingMax    = 1 << 20 // origins remembered of one topic, 16 bytes each; what is older is taken to stand nowhere
@@ -115,11 +116,12 @@ func (s *stood) read(ctx context.Context, log bus.Log, number int, committed bus
 		}
 		s.whole = behind.settled() || section.first.Seq <= 1 || from.IsZero() && behind.own
 		through = from
-		length *= sectionGrowth
+		grown := min(length*sectionGrowth, sectionMax)
 		if !section.found { // not much more than what is still wanted, going by how dense this section was
 			wanted := uint64(max(settledRecords-behind.records, 0)) //nolint:gosec // not negative
-			length = min(length, 1+length/sectionGrowth*wanted/uint64(section.records))
+			grown = min(grown, 1+length*wanted/uint64(section.records))
 		}
+		length = grown
 	}
 	slices.SortFunc(s.at, bus.Position.Compare)
 	s.at = slices.Compact(s.at)

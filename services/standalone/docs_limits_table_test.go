@@ -115,6 +115,7 @@ func ruleLimits() []limit {
 		{"records read again after a start to remember ids", "router.warm_records", "", "a repeat of something older counts as new"},
 		{"routes", "services/router:RoutesMax", "", "a fault of the configuration"},
 		{"different endpoints of all routes", "services/router:TopicsMax", "", "a fault of the configuration"},
+		{"messages of a topic that a router looks for after a crash, of one partition", "services/router:standingMax", "", "older ones that were not committed are taken to stand nowhere: readers drop them, unless the routes were changed as well"},
 		{"file of reference data", "services/router/internal/reference:FileBytesMax", "bytes", "the last good table stays in force; logged and counted"},
 		{"rows of reference data", "services/router/internal/reference:RowsMax", "", "as above"},
 		{"text of a condition", "pkg/rules:ExpressionBytesMax", "bytes", "a fault of the configuration"},
