@@ -126,7 +126,7 @@ func (r *reach) records(ctx context.Context, from telemetry.Time) iter.Seq2[bus.
 
 // taken returns when the edge took what a record holds; of what is no message, when the log did.
 func taken(topic string, r *bus.Record) telemetry.Time {
-	if !ownPositions(topic) {
+	if !ownPositions(topic) || topic == bus.Sessions {
 		if h, err := telemetry.PeekMessage(r.Value); err == nil && h.IngestTime != 0 {
 			return h.IngestTime
 		}

@@ -38,9 +38,10 @@ type shareOf struct {
 	given map[bus.Position]bool // origins of the messages that the log has as redelivered, which history has in their place
 }
 
-// ownPositions reports whether the records of a topic stem from no single message, so that their own place is their identity.
+// ownPositions reports whether the records of a topic stem from no message that the router read, so that their own place is their
+// identity.
 func ownPositions(topic string) bool {
-	return topic == bus.DeadLetters || topic == bus.Redelivered || topic == bus.Aggregates || topic == bus.AlarmCommands || topic == bus.Alarms
+	return topic == bus.Sessions || topic == bus.DeadLetters || topic == bus.Redelivered || topic == bus.Aggregates || topic == bus.AlarmCommands || topic == bus.Alarms
 }
 
 // archived reports whether history has what a topic carries.
