@@ -191,6 +191,26 @@ func TestEveryFaultOfAConfigIsReported(t *testing.T) {
 	}
 }
 
+// holds asks whether the partition has anything that was not trimmed away.
+func holds(t *testing.T, log bus.Log) bool {
+	t.Helper()
+	p, err := log.Partition(t.Context(), ingested0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, ok := p.(interface {
+		Holds(ctx context.Context) (bool, error)
+	})
+	if !ok {
+		t.Fatal("it does not say what it holds")
+	}
+	yes, err := h.Holds(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return yes
+}
+
 func TestTrimKeepsWhatAKnownGroupHasNotReadAndDropsTheRestWhenItIsOld(t *testing.T) {
 	cases := []struct {
 		name    string
@@ -229,6 +249,9 @@ func TestTrimKeepsWhatAKnownGroupHasNotReadAndDropsTheRestWhenItIsOld(t *testing
 			}
 			if err := log.Trim(t.Context()); err != nil {
 				t.Fatal(err)
+			}
+			if holds := holds(t, log); holds != (c.want != "") {
+				t.Errorf("it says that it holds something: %v, want %q", holds, c.want)
 			}
 			got := ""
 			if err := log.Append(t.Context(), ingested0, one(".")); err != nil { // so that there is something to read
