@@ -118,8 +118,8 @@ func (s *stood) read(ctx context.Context, log bus.Log, number int, committed bus
 		through = from
 		grown := min(length*sectionGrowth, sectionMax)
 		if !section.found { // not much more than what is still wanted, going by how dense this section was
-			wanted := uint64(max(settledRecords-behind.records, 0)) //nolint:gosec // not negative
-			grown = min(grown, 1+length*wanted/uint64(section.records))
+			wanted := uint64(max(settledRecords-behind.records, 0))
+			grown = min(grown, 1+length*wanted/uint64(section.records)) //nolint:gosec // not negative
 		}
 		length = grown
 	}

@@ -16,14 +16,14 @@ func origins(n int32, from, to uint64) (recs []bus.Record) {
 }
 
 func TestLookingBackFindsAllThatIsNotCommitted(t *testing.T) {
-	type append struct {
+	type written struct {
 		partition int32
 		from, to  uint64
 		alone     bool // each record is an append of its own
 	}
 	tests := []struct {
 		name            string
-		appends         []append
+		appends         []written
 		trim            uint64
 		committed       uint64
 		from, to        uint64 // what is found
@@ -31,26 +31,26 @@ func TestLookingBackFindsAllThatIsNotCommitted(t *testing.T) {
 		passed, doubted uint64 // positions that readers would pass over, and that may have been trimmed
 	}{
 		{name: "an empty topic"},
-		{name: "nothing is committed", appends: []append{{0, 1, 300, true}}, from: 1, to: 300, whole: true},
-		{name: "all is committed", appends: []append{{0, 1, 300, true}}, committed: 300, whole: true},
-		{name: "several sections", appends: []append{{0, 1, 9000, true}}, committed: 7000, from: 7001, to: 9000, whole: true},
-		{name: "many records at one position", appends: []append{{0, 1, 9000, false}, {0, 9001, 9900, false}}, committed: 8000, from: 8001, to: 9900, whole: true},
+		{name: "nothing is committed", appends: []written{{0, 1, 300, true}}, from: 1, to: 300, whole: true},
+		{name: "all is committed", appends: []written{{0, 1, 300, true}}, committed: 300, whole: true},
+		{name: "several sections", appends: []written{{0, 1, 9000, true}}, committed: 7000, from: 7001, to: 9000, whole: true},
+		{name: "many records at one position", appends: []written{{0, 1, 9000, false}, {0, 9001, 9900, false}}, committed: 8000, from: 8001, to: 9900, whole: true},
 		{
 			name:    "an append that came late",
-			appends: []append{{0, 1, 900, true}, {0, 901, 1000, true}, {0, 850, 900, false}}, committed: 900, from: 901, to: 1000, whole: true,
+			appends: []written{{0, 1, 900, true}, {0, 901, 1000, true}, {0, 850, 900, false}}, committed: 900, from: 901, to: 1000, whole: true,
 		},
 		{
 			name:    "what former versions appended twice",
-			appends: []append{{0, 1, 50, true}, {0, 20, 40, true}}, committed: 30, from: 31, to: 50, whole: true,
+			appends: []written{{0, 1, 50, true}, {0, 20, 40, true}}, committed: 30, from: 31, to: 50, whole: true,
 		},
-		{name: "messages of another partition", appends: []append{{0, 1, 10, true}, {1, 1, 500, true}}, committed: 5, from: 6, to: 10, whole: true},
+		{name: "messages of another partition", appends: []written{{0, 1, 10, true}, {1, 1, 500, true}}, committed: 5, from: 6, to: 10, whole: true},
 		{
 			name:    "what is trimmed is in doubt",
-			appends: []append{{0, 1, 100, true}, {0, 103, 200, true}}, trim: 90, committed: 50, from: 91, to: 200, passed: 102, doubted: 60,
+			appends: []written{{0, 1, 100, true}, {0, 103, 200, true}}, trim: 90, committed: 50, from: 91, to: 200, passed: 102, doubted: 60,
 		},
 		{
 			name:    "what is trimmed is known where it was committed",
-			appends: []append{{0, 1, 100, true}, {0, 103, 200, true}}, trim: 90, committed: 95, from: 96, to: 200, whole: true, passed: 101,
+			appends: []written{{0, 1, 100, true}, {0, 103, 200, true}}, trim: 90, committed: 95, from: 96, to: 200, whole: true, passed: 101,
 		},
 	}
 	for _, tt := range tests {

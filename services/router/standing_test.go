@@ -79,30 +79,40 @@ func TestWhatStandsInATopicIsNotSentElsewhereByOtherRoutes(t *testing.T) {
 	}{
 		{"what stands nowhere goes as the routes say", otherwise(), nil, map[string]string{bus.Telemetry: "e0 e2", bus.Logs: "c1 c3", bus.Events: ""}, nil},
 		{
-			"what stands in a home stays there", otherwise(), map[string][]int{bus.Events: {0, 2}, bus.Telemetry: {1, 3}},
-			map[string]string{bus.Telemetry: "c1 c3", bus.Logs: "", bus.Events: "e0 e2"}, nil,
+			"what stands in a home stays there", otherwise(),
+			map[string][]int{bus.Events: {0, 2}, bus.Telemetry: {1, 3}},
+			map[string]string{bus.Telemetry: "c1 c3", bus.Logs: "", bus.Events: "e0 e2"},
+			nil,
 		},
 		{
-			"what no reader would take becomes a dead letter", otherwise(), map[string][]int{bus.Telemetry: {1, 3}},
+			"what no reader would take becomes a dead letter", otherwise(),
+			map[string][]int{bus.Telemetry: {1, 3}},
 			map[string]string{bus.Telemetry: "c1 c3", bus.Logs: "", bus.Events: ""},
 			[]string{"1.0 route: " + changed + "telemetry had a later message", "1.2 route: " + changed},
 		},
 		{
-			"behind a topic's newest there is room", otherwise(), map[string][]int{bus.Telemetry: {1}},
-			map[string]string{bus.Telemetry: "c1 e2", bus.Logs: "c3", bus.Events: ""}, []string{"1.0 "},
+			"behind a topic's newest there is room", otherwise(),
+			map[string][]int{bus.Telemetry: {1}},
+			map[string]string{bus.Telemetry: "c1 e2", bus.Logs: "c3", bus.Events: ""},
+			[]string{"1.0 "},
 		},
 		{
-			"endpoints of one's own are filled up", copying, map[string][]int{bus.Events: {0, 2}, "copies": {0}},
-			map[string]string{bus.Telemetry: "", bus.Logs: "c1 c3", bus.Events: "e0 e2", "copies": "e0 c1 e2 c3"}, nil,
+			"endpoints of one's own are filled up", copying,
+			map[string][]int{bus.Events: {0, 2}, "copies": {0}},
+			map[string]string{bus.Telemetry: "", bus.Logs: "c1 c3", bus.Events: "e0 e2", "copies": "e0 c1 e2 c3"},
+			nil,
 		},
 		{
-			"what one endpoint can no longer take is a dead letter, and goes to the others", copying, map[string][]int{bus.Events: {0, 2}, "copies": {2}},
+			"what one endpoint can no longer take is a dead letter, and goes to the others", copying,
+			map[string][]int{bus.Events: {0, 2}, "copies": {2}},
 			map[string]string{bus.Telemetry: "", bus.Logs: "c1 c3", bus.Events: "e0 e2", "copies": "e2 c3"},
 			[]string{`1.0 ` + changed + "copies", `"published_to":"copies"`},
 		},
 		{
-			"what has no home is a dead letter where none of its endpoints takes it", copiesOnly, map[string][]int{"copies": {2}},
-			map[string]string{bus.Telemetry: "c1 c3", bus.Events: "", "copies": "e2"}, []string{"1.0 route: "},
+			"what has no home is a dead letter where none of its endpoints takes it", copiesOnly,
+			map[string][]int{"copies": {2}},
+			map[string]string{bus.Telemetry: "c1 c3", bus.Events: "", "copies": "e2"},
+			[]string{"1.0 route: "},
 		},
 	}
 	for _, tt := range tests {
@@ -187,7 +197,7 @@ func TestRoutesThatChangeAcrossCrashesLoseAndDoubleNothing(t *testing.T) {
 					handle := log.Open()
 					var appends atomic.Int32
 					fail := func(_ context.Context, id bus.PartitionID, _ []bus.Record) error {
-						if id.Topic != bus.Ingested && appends.Add(1) > int32(dieAt+life) { //nolint:gosec // a handful
+						if id.Topic != bus.Ingested && appends.Add(1) > int32(dieAt+life) {
 							handle.Crash()
 							return errors.New("nobody knows")
 						}
