@@ -78,6 +78,7 @@ func (f *feed) bring(ctx context.Context, lanes []joining) error {
 	for i, l := range f.lanes {
 		s.topics = append(s.topics, l.id.Topic)
 		s.after = append(s.after, lanes[i].after)
+		s.before = append(s.before, p.before[l.id])
 	}
 	batches := make([]gathering, len(lanes))
 	for r, err := range s.records(ctx) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -33,6 +34,7 @@ type shareOf struct {
 	topics []string
 	when   span
 	after  []bus.Position // by topic: what has passed already; nil: nothing
+	before []bus.Position // by topic: what is not counted; nil: nothing
 	tally  *tally
 
 	given map[bus.Position]bool // origins of the messages that the log has as redelivered, which history has in their place
@@ -93,9 +95,9 @@ func (s *shareOf) records(ctx context.Context) iter.Seq2[passing, error] {
 			switch {
 			case double:
 			case h.cold:
-				s.tally.cold.Add(1)
+				s.count(&s.tally.cold, h)
 			default:
-				s.tally.log.Add(1)
+				s.count(&s.tally.log, h)
 				if !ownPositions(s.topics[h.topic]) {
 					last = h.rec.Position
 				}
@@ -113,6 +115,13 @@ func (s *shareOf) records(ctx context.Context) iter.Seq2[passing, error] {
 				heads = append(heads[:first:first], heads[first+1:]...)
 			}
 		}
+	}
+}
+
+// count counts what passes, unless the worker had it before and only looks back at it.
+func (s *shareOf) count(passed *atomic.Uint64, h *head) {
+	if s.before == nil || h.rec.Position.Compare(s.before[h.topic]) > 0 {
+		passed.Add(1)
 	}
 }
 

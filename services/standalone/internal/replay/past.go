@@ -22,7 +22,8 @@ type past struct {
 	topics []string // that pass; others are empty
 	when   span
 	tally  *tally
-	fail   context.CancelCauseFunc // ends the replay
+	fail   context.CancelCauseFunc          // ends the replay
+	before map[bus.PartitionID]bus.Position // what is not counted: the worker had it before, and may look back at it
 
 	running sync.WaitGroup // feeds that bring records
 	mu      sync.Mutex

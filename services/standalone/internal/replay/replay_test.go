@@ -200,6 +200,18 @@ func TestConnectionsPassAlthoughTheEdgeWroteThemOntoTheirTopicItself(t *testing.
 	}
 }
 
+func TestWhatAWorkerLooksBackAtIsNotCountedAsPassed(t *testing.T) {
+	h := newHouse(t)
+	for n := range 3 {
+		m := h.message(n, telemetry.KindChannel)
+		h.put(bus.DeadLetters, bus.Record{Value: telemetry.AppendMessage(nil, &m)})
+	}
+	got, tally := h.pass(shareOf{topics: []string{bus.DeadLetters}, before: []bus.Position{{Seq: 2}}})
+	if n := tally.log.Load(); got != "d1 d2 d3" || n != 1 {
+		t.Errorf("passed %q, %d counted, want the third", got, n)
+	}
+}
+
 func TestWhatCannotBeReplayedIsCountedAndSaid(t *testing.T) {
 	h := newHouse(t)
 	h.append(bus.Telemetry, 1)

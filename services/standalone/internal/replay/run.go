@@ -131,7 +131,8 @@ type run struct {
 	topics []string
 	tally  *tally
 	past   *past
-	stores map[string]asked // by topic: the store that keeps its progress
+	stores map[string]asked                 // by topic: the store that keeps its progress
+	before map[bus.PartitionID]bus.Position // what the new store had at the beginning
 	began  time.Time
 	over   atomic.Bool // everything has passed
 }
@@ -159,7 +160,7 @@ func newRun(from Source, to Target, o Options) (*run, error) {
 		return nil, fmt.Errorf("from %s to %s: want a time that does not end before it begins", o.From.Std(), o.To.Std())
 	}
 	topics = append(slices.Clone(topics), bus.Redelivered)
-	r := &run{o: o, from: from, to: to, topics: topics, tally: newTally(), stores: map[string]asked{}}
+	r := &run{o: o, from: from, to: to, topics: topics, tally: newTally(), stores: map[string]asked{}, before: map[bus.PartitionID]bus.Position{}}
 	for _, t := range topics {
 		r.stores[t] = map[string]asked{
 			historywriter.Worker: to.History, historywriter.ArchiveWorker: to.Archive, stateprojector.Worker: to.State,
@@ -195,10 +196,11 @@ func (r *run) begun(ctx context.Context) (begun bool, err error) {
 					return false, fmt.Errorf("%s itself writes into that store (it has read %v): want another place", name, id)
 				}
 			}
-			_, there, err := s.Progress(ctx, WorkerName(r.readerOf(topic)), id)
+			has, there, err := s.Progress(ctx, WorkerName(r.readerOf(topic)), id)
 			if err != nil {
 				return false, fmt.Errorf("ask the new store how far the replay is: %w", err)
 			}
+			r.before[id] = has.Through
 			begun = begun || there
 		}
 	}
@@ -223,6 +225,7 @@ func (r *run) work(ctx context.Context) error {
 	defer stop()
 	r.past = &past{
 		log: r.from.Log, cold: r.from.Cold, worker: r.readerOf(bus.Redelivered), topics: r.topics, when: span{r.o.From, r.o.To}, tally: r.tally, fail: fail,
+		before: r.before,
 	}
 	r.began = r.o.Now()
 	done := make(chan error, 1)
