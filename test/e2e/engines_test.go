@@ -22,6 +22,7 @@ import (
 
 // engineSet is where a deployment keeps things: its configuration, and the nodes that are killed in turn.
 type engineSet struct {
+	own     string // the database, schema, prefix that no other run uses
 	config  string
 	nodes   []engineNode
 	archive *bucket.Config // of the archive on object storage; nil where there is none
@@ -69,6 +70,7 @@ func overNATS(t *testing.T) engineSet {
 	}
 	own := ownName()
 	return engineSet{
+		own:   own,
 		nodes: nodesOf(engines, "nats-cluster", "clickhouse", "postgres"),
 		config: fmt.Sprintf(`
 bus: {url: %q, prefix: %s, replicas: 3, synced: true, retention: {bytes: 64MiB}} # a cluster reserves it for each topic
@@ -89,6 +91,7 @@ func overKafka(t *testing.T) engineSet {
 	own, s3 := ownName(), engines["s3"]
 	archive := &bucket.Config{URL: withPath(t, s3.URL, own), AccessKey: s3.Get("access_key"), SecretKey: s3.Get("secret_key")}
 	return engineSet{
+		own:     own,
 		archive: archive,
 		nodes:   nodesOf(engines, "kafka", "clickhouse", "elasticsearch", "s3"),
 		config: fmt.Sprintf(`
@@ -308,6 +311,7 @@ func TestEngines(t *testing.T) {
 			}
 			devices.finish()
 			checkEngines(t, d, devices.all)
+			wantBalance(t, d.live(0))
 			f.check(t, devices.all)
 			if s.archive != nil {
 				checkArchive(t, *s.archive, devices.all)
