@@ -154,3 +154,31 @@ func BenchmarkAggregates(b *testing.B) {
 	}
 	b.ReportMetric(float64(time.Since(start).Milliseconds()), "windows-ms")
 }
+
+// BenchmarkProgress asks how far a worker has come, as a task with a state does after each write, beside checkpoints of several tasks.
+func BenchmarkProgress(b *testing.B) {
+	const tasks, checkpointBytes = 4, 256 << 10
+	h := newHome(b, "")
+	aggregates := h.open(b).Aggregates()
+	state := make([]byte, checkpointBytes)
+	for round := range 5 {
+		for task := range tasks {
+			for i := range state {
+				state[i] = byte(i*i*(task+1)>>8 + round)
+			}
+			id := bus.PartitionID{Topic: bus.Telemetry, Number: task}
+			if err := aggregates.Write(b.Context(), store.Commit{
+				Worker: "aggregator", Task: fmt.Sprint("partition ", task), Checkpoint: state, Spans: []store.Span{{
+					Partition: id, After: bus.Position{Seq: uint64(round)}, Through: bus.Progress{Through: bus.Position{Seq: uint64(round + 1)}},
+				}},
+			}, nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	for b.Loop() {
+		if _, ok, err := aggregates.Progress(b.Context(), "aggregator", bus.PartitionID{Topic: bus.Telemetry, Number: 1}); err != nil || !ok {
+			b.Fatal(ok, err)
+		}
+	}
+}
