@@ -4,10 +4,12 @@
 // Its promise: every message goes to each endpoint of each route whose condition holds, at most once a topic, in the order of
 // its device, under the origin that ingested gave it; what no route wants, and what a condition fails on, goes to the
 // fallback; what is no message becomes a dead letter; and what a device sends again within its last message ids is
-// dropped, counted. A crash may append messages again, under the same origins, which readers skip. The bytes of a message
-// pass through as they are, unless reference data changes it.
+// dropped, counted. A crash may append messages again, under the same origins, which readers skip; what it had published and not
+// committed stays in its home, whatever the routes say by then (see standing). The bytes of a message pass through as they are,
+// unless reference data changes it.
 //
-// It has no store: its progress is the group's commit, and its memory of message ids is read from the log again after a start.
+// It has no store: its progress is the group's commit, and its memory of message ids, and of what is routed already, is read from the log
+// again after a start.
 //
 // Start reading at Run, then task.Add.
 package router
