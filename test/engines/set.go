@@ -314,13 +314,31 @@ func (s *site) hold(ctx context.Context, e engine, n int, stopped bool) error {
 		return errors.New("it does not run")
 	}
 	if stopped {
-		return p.signal(syscall.SIGSTOP)
+		return stand(ctx, p)
 	}
 	if err := p.signal(syscall.SIGCONT); err != nil {
 		return err
 	}
 	return s.await(ctx, e, n)
 }
+
+// stand stops a process in its tracks, and returns once it stands: on a busy machine its threads go on for a moment.
+func stand(ctx context.Context, p process) error {
+	if err := p.signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	for {
+		if st, ok := p.stat(); !ok || st.state == 'T' {
+			return nil
+		}
+		if err := pause(ctx, stopPause); err != nil {
+			return err
+		}
+	}
+}
+
+// stopPause lies between two looks at a process that is told to stop.
+const stopPause = 5 * time.Millisecond
 
 // Status tells of each engine's nodes.
 func (s *Set) Status(w io.Writer) error {
