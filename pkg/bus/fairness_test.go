@@ -87,7 +87,7 @@ func TestWhoFloodsAPartitionWaitsForItselfAndOthersForTheAppendInHand(t *testing
 				ctx, cancel := context.WithCancel(t.Context())
 				var group sync.WaitGroup
 				floods(ctx, &group, w, ingested0, numbers(1000, tt.floods)...)
-				time.Sleep(time.Second)
+				<-time.After(time.Second)
 				if full := w.Stats().PendingBytes; full < 8<<20 {
 					t.Errorf("only %d bytes are pending: this is no flood", full)
 				}
@@ -117,7 +117,7 @@ func TestAPartitionThatDoesNotAnswerStopsNoOther(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var group sync.WaitGroup
 		floods(ctx, &group, w, ingested0, numbers(1000, 100)...)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		if took := latency(t, w, bus.PartitionID{Topic: bus.Ingested, Number: 1}, 1); took > time.Second {
 			t.Errorf("a record of another partition took %v", took)
 		}

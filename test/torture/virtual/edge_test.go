@@ -40,7 +40,7 @@ func (s *sim) devices(ctx context.Context) {
 	for _, sends := range byDevice {
 		all.Go(func() {
 			for _, one := range sends {
-				time.Sleep(time.Until(s.begun.Add(one.at)))
+				<-time.After(time.Until(s.begun.Add(one.at)))
 				e.deliver(ctx, one)
 				if one.again {
 					e.deliver(ctx, one)
@@ -129,7 +129,7 @@ func (e *edge) deliver(ctx context.Context, one send) {
 		e.mu.Unlock()
 		told := make(answer, 1)
 		if err := w.Submit(ctx, id, value, bus.Origin{}, told); err != nil {
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			continue
 		}
 		patience := time.NewTimer(answerWithin)
@@ -143,7 +143,7 @@ func (e *edge) deliver(ctx context.Context, one send) {
 				s.note("%s is acknowledged", m.MessageID)
 				return
 			}
-			time.Sleep(500 * time.Millisecond)
+			<-time.After(500 * time.Millisecond)
 		case <-patience.C:
 		}
 	}

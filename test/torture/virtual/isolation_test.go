@@ -77,7 +77,7 @@ func (i *island) send(to time.Duration) {
 			}
 			i.sent[device]++
 		}
-		time.Sleep(time.Second) // of the bubble
+		<-time.After(time.Second) // of the bubble
 	}
 }
 

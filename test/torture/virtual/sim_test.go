@@ -105,10 +105,10 @@ func (s *sim) simulate(ctx context.Context) {
 	for _, e := range s.plan.events {
 		world.Go(func() {
 			if e.what == eventSetBack {
-				time.Sleep(e.at - e.length)
+				<-time.After(e.at - e.length)
 				s.copies.Store(e.table, s.keep.Copy())
 			}
-			time.Sleep(time.Until(s.begun.Add(e.at)))
+			<-time.After(time.Until(s.begun.Add(e.at)))
 			s.happen(e)
 		})
 	}
@@ -117,7 +117,7 @@ func (s *sim) simulate(ctx context.Context) {
 	s.quiet = true
 	s.mu.Unlock()
 	s.note("the faults are over")
-	time.Sleep(drainFor)
+	<-time.After(drainFor)
 	end()
 	stopped := make(chan struct{})
 	go func() { workers.Wait(); close(stopped) }()
@@ -287,7 +287,7 @@ func (p *process) live(ctx context.Context) {
 			}
 			return
 		}
-		time.Sleep(time.Duration(100+lives*300) * time.Millisecond)
+		<-time.After(time.Duration(100+lives*300) * time.Millisecond)
 		p.crash() // whatever it left behind has no effect
 		p.open()
 	}
@@ -325,9 +325,9 @@ func (p *process) sleep(length, learns time.Duration) {
 	}
 	p.awake = awake
 	p.mu.Unlock()
-	time.Sleep(length / 2)
+	<-time.After(length / 2)
 	wake := log.Lapse()
-	time.Sleep(length - length/2)
+	<-time.After(length - length/2)
 	p.sim.note("%s wakes", p.name)
 	p.mu.Lock()
 	if p.awake == awake {
@@ -335,7 +335,7 @@ func (p *process) sleep(length, learns time.Duration) {
 	}
 	close(awake)
 	p.mu.Unlock()
-	time.Sleep(learns)
+	<-time.After(learns)
 	wake()
 }
 
