@@ -176,8 +176,12 @@ func (s *share[Row]) restore(ctx context.Context) error {
 		state, found, err = s.loop.Checkpoints.Checkpoint(ctx, s.loop.Worker, s.taskName())
 		return err
 	})
-	if err != nil || !found {
+	if err != nil {
 		return err
+	}
+	if !found {
+		s.warnOfNoCheckpoint(ctx)
+		return nil
 	}
 	outbox, state, err := splitOutbox(state)
 	if err != nil {
@@ -187,6 +191,17 @@ func (s *share[Row]) restore(ctx context.Context) error {
 		return fmt.Errorf("restore the checkpoint of task %s (%d bytes): %w", s.taskName(), len(state), err)
 	}
 	return s.publishAgain(ctx, outbox)
+}
+
+// warnOfNoCheckpoint says it where records were taken before, whose effects on the state are not known any more.
+func (s *share[Row]) warnOfNoCheckpoint(ctx context.Context) {
+	for _, p := range s.parts {
+		if !p.progress.Through.IsZero() {
+			s.loop.Log.WarnContext(ctx, "the store has progress and no checkpoint: what was under way before it is not known", "worker", s.loop.Worker,
+				"task", s.taskName(), "partition", p.id.String(), "through", p.progress.Through.String())
+			return
+		}
+	}
 }
 
 // run reads and works until ctx ends, then drains. work outlives ctx by the loop's Drain.

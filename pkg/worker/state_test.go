@@ -1,10 +1,13 @@
 package worker_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -77,6 +80,28 @@ func TestAStateSurvivesACrashWithExactlyTheRecordsItCovers(t *testing.T) {
 		settle(3 * time.Second)
 		w.wantRows("3", "133")
 		w.wantStop()
+	})
+}
+
+func TestAStateThatIsGoneIsSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newSummer(t)
+		var said bytes.Buffer
+		w.loop.Log = slog.New(slog.NewTextHandler(&said, nil))
+		w.start()
+		w.send("1", "2")
+		settle(3 * time.Second)
+		w.wantStop()
+		if said.Len() > 0 {
+			t.Errorf("before it said %q", said.String())
+		}
+		w.table.set(func() { clear(w.table.checkpoints) })
+		w.start()
+		settle(time.Second)
+		w.wantStop()
+		if !strings.Contains(said.String(), "progress and no checkpoint") {
+			t.Errorf("it said %q", said.String())
+		}
 	})
 }
 
