@@ -19,9 +19,9 @@
 // A record that breaks the task (a panic, a hang, the death of the process), or of which a store that works makes an error, holds up its
 // partition no longer than it takes to find it: then it is a dead letter too. See care.
 //
-// Where to look: loop.go runs and restarts, share.go is the life of one share, read.go and apply.go bring records to the task,
-// commit.go and publish.go bring out what it made, letter.go refuses, redeliver.go takes back what was refused, broken.go, care.go, hang.go,
-// isolate.go and inhand.go find what breaks a worker, status.go and metrics.go tell.
+// Where to look: loop.go runs, lives.go begins a share's task again when it broke, share.go is one life of a share, read.go and apply.go
+// bring records to the task, commit.go and publish.go bring out what it made, hint.go commits to the bus, letter.go refuses, redeliver.go
+// takes back what was refused, broken.go, care.go, hang.go, isolate.go and inhand.go find what breaks a worker, status.go and metrics.go tell.
 //
 // Start reading at Loop.
 package worker
