@@ -98,11 +98,14 @@ func (p *params) many(name string) []string {
 	return strings.Split(v, ",")
 }
 
-// time returns a moment: ISO 8601, an epoch, or a duration back from now such as -15m.
+// time returns a moment: ISO 8601, an epoch, now, or a duration back from now such as -15m.
 func (p *params) time(name string) (telemetry.Time, bool) {
 	v := p.text(name)
 	if v == "" {
 		return 0, false
+	}
+	if v == "now" {
+		return telemetry.At(p.now), true
 	}
 	if ago, ok := strings.CutPrefix(v, "-"); ok {
 		if d, err := config.ParseDuration(ago); err == nil && d >= 0 {
@@ -111,7 +114,7 @@ func (p *params) time(name string) (telemetry.Time, bool) {
 	}
 	t, err := telemetry.ParseTime(v, nil)
 	if err != nil {
-		p.fault(name, fmt.Sprintf("%.100q, want RFC 3339 such as 2026-01-31T12:00:00Z (write + as %%2B), an epoch, or a time back from now such as -15m", v))
+		p.fault(name, fmt.Sprintf("%.100q, want RFC 3339 such as 2026-01-31T12:00:00Z (write + as %%2B), an epoch, now, or a time back from it such as -15m", v))
 		return 0, false
 	}
 	return t, true

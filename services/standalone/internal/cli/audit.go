@@ -26,7 +26,7 @@ func auditCommand() command {
 		setup: func(flags *flag.FlagSet, env *Env) func(context.Context, []string) error {
 			connect := clientFlags(flags, env)
 			q := url.Values{}
-			from := flags.String("from", "-1h", "`time` of ingest to begin with: RFC 3339, or back from now such as -1h")
+			from := flags.String("from", "-1h", "`time` of ingest to begin with: RFC 3339, now, or back from it such as -1h")
 			to := flags.String("to", "-1m", "`time` of ingest to end before")
 			device := flags.String("device", "", "one `device` alone")
 			limit := flags.Int("limit", 100, "most `devices` that are shown, those with a breach first")
