@@ -223,17 +223,5 @@ func TestRecordsOfAFlowKeepTheirOrderWhileOthersTakeTurns(t *testing.T) {
 	if err := w.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	next := make([]int, senders)
-	for _, r := range log.Records(ingested0) {
-		var s, i int
-		if _, err := fmt.Sscan(string(r.Value), &s, &i); err != nil || next[s] != i {
-			t.Fatalf("record %q, want %d of its sender (%v)", r.Value, next[s], err)
-		}
-		next[s]++
-	}
-	for s := range senders {
-		if next[s] != each || reports[s].n != each {
-			t.Errorf("sender %d: %d on the log, %d reported", s, next[s], reports[s].n)
-		}
-	}
+	wantInOrder(t, log, reports, each)
 }

@@ -272,7 +272,13 @@ func TestSubmissionsOfManySendersKeepTheOrderOfEachAndAllAreReported(t *testing.
 	if err := w.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	next := make([]int, senders)
+	wantInOrder(t, log, reports, each)
+}
+
+// wantInOrder wants each sender's records from 0 on, each of them reported.
+func wantInOrder(t *testing.T, log *mem.Log, reports []report, each int) {
+	t.Helper()
+	next := make([]int, len(reports))
 	for _, r := range log.Records(ingested0) {
 		var s, i int
 		if _, err := fmt.Sscan(string(r.Value), &s, &i); err != nil || next[s] != i {
@@ -280,7 +286,7 @@ func TestSubmissionsOfManySendersKeepTheOrderOfEachAndAllAreReported(t *testing.
 		}
 		next[s]++
 	}
-	for s := range senders {
+	for s := range reports {
 		if next[s] != each || reports[s].n != each {
 			t.Errorf("sender %d: %d on the log, %d reported", s, next[s], reports[s].n)
 		}

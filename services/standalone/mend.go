@@ -35,7 +35,7 @@ type found struct {
 	stateDone bool // rebuild has made the latest values again
 }
 
-// noteMissing looks for what a directory that was in use must have.
+// openBook opens the book of damages and looks for what a directory that was in use must have.
 func (p *plant) openBook(context.Context) error {
 	for _, name := range []string{endsName, manifestName} {
 		if _, err := os.Lstat(filepath.Join(p.cfg.Data, name)); err == nil {
