@@ -88,7 +88,7 @@ func TestWhoFloodsAPartitionWaitsForItselfAndOthersForTheAppendInHand(t *testing
 				var group sync.WaitGroup
 				floods(ctx, &group, w, ingested0, numbers(1000, tt.floods)...)
 				<-time.After(time.Second)
-				if full := w.Stats().PendingBytes; full < 8<<20 {
+				if full := w.Stats().PendingBytes; full < 4<<20 { // in order of arrival, sixteen appends before the honest record's
 					t.Errorf("only %d bytes are pending: this is no flood", full)
 				}
 				for i := range uint64(50) {

@@ -62,11 +62,12 @@ func TestOneDeviceThatFloodsStarvesNobody(t *testing.T) {
 				c.Limits.Inflight = 16 << 20
 				tt.limits(&c.Limits)
 			}})
-			alone := r.honest(t)
+			alone, ended := r.honest(t), time.Now().Unix()
 			stop := r.flood(t)
 			eventually(t, "the flood is on", func() bool {
 				return r.metric("millrace_ingest_over_quota_total") > 0 || len(tt.over) == 0 && log.bytes.Load() > 8<<20
 			})
+			eventually(t, "another second has begun, with a share of the tenant's for each", func() bool { return time.Now().Unix() > ended })
 			flooded := r.honest(t)
 			stop()
 			t.Logf("acknowledged alone within %v (median) and %v (99 of 100), under the flood within %v and %v",
