@@ -35,6 +35,7 @@ type cluster struct {
 	mqtt, http     *proxy.Proxy
 	client         *http.Client
 	archive        func(l *ledger.Ledger) check.Store // nil where there is none
+	made           []remover                          // what is in engines, and how it goes
 
 	mu   sync.Mutex
 	dice *rand.Rand
@@ -218,13 +219,16 @@ func (c *cluster) Deaths() int {
 	return n
 }
 
-func (c *cluster) close(string) error {
+func (c *cluster) close(ctx context.Context, keep string) error {
 	var errs []error
 	for _, p := range slices.Backward(c.processes) {
 		p.kill()
 	}
 	for _, p := range c.lines {
 		errs = append(errs, p.Close())
+	}
+	if keep == "" {
+		errs = append(errs, c.remove(context.WithoutCancel(ctx)))
 	}
 	c.client.CloseIdleConnections()
 	return errors.Join(errs...)

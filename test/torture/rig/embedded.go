@@ -47,7 +47,7 @@ func newEmbedded(ctx context.Context, o Options, dir string) (_ set, err error) 
 	e := &embedded{client: &http.Client{Transport: &http.Transport{}}}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, e.close(""))
+			err = errors.Join(err, e.close(ctx, ""))
 		}
 	}()
 	data := filepath.Join(dir, "data")
@@ -186,7 +186,7 @@ func (e *embedded) Bus() connect.BusConfig {
 func (e *embedded) Ensure(ctx context.Context) error { return e.process.ensure(ctx) }
 func (e *embedded) Deaths() int                      { return e.process.deaths }
 
-func (e *embedded) close(keep string) error {
+func (e *embedded) close(_ context.Context, keep string) error {
 	var errs []error
 	if e.process != nil {
 		e.process.kill()

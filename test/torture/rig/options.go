@@ -43,7 +43,8 @@ type site interface {
 	HTTP() string                     // likewise: base URL
 	Ensure(ctx context.Context) error // everything runs
 	Deaths() int                      // processes that ended by themselves
-	close(keep string) error          // keep is where data goes that would not stay; empty forgets it
+	// close ends it. keep is where data goes that would not stay; empty forgets it, and removes what is in engines.
+	close(ctx context.Context, keep string) error
 }
 
 const (

@@ -61,7 +61,7 @@ func Run(ctx context.Context, o Options) (r Report, err error) {
 	if err != nil || !r.Clean() || o.Keep {
 		keep = filepath.Join(dir, "kept")
 	}
-	err = errors.Join(err, s.close(keep), l.Close())
+	err = errors.Join(err, s.close(ctx, keep), l.Close())
 	if err == nil && r.Clean() && !o.Keep {
 		err = os.RemoveAll(dir)
 	}

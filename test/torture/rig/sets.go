@@ -22,7 +22,7 @@ import (
 // embedded stores are.
 func newSplit(ctx context.Context, o Options, dir string) (_ set, err error) {
 	c := &cluster{lease: 3 * time.Second, client: &http.Client{Transport: &http.Transport{}}}
-	defer func() { err = c.orClose(err) }()
+	defer func() { err = c.orClose(ctx, err) }()
 	all, err := engines("nats")
 	if err != nil {
 		return nil, err
@@ -34,6 +34,7 @@ func newSplit(ctx context.Context, o Options, dir string) (_ set, err error) {
 	c.bus = connect.DefaultBus()
 	c.bus.URL, c.bus.Prefix, c.bus.Synced = all["nats"].url(), ownName(o), true
 	c.bus.Retention.Bytes = retention(o)
+	c.made = []remover{removeStreams(c.bus.URL, c.bus.Prefix)}
 	c.config = fmt.Sprintf("bus: {url: %q, prefix: %s, synced: true, lease: 3s, retention: {bytes: %d}}\nworkers: [state-projector, history-writer, aggregator, alerting, log-consumer, live]\nhistory: {segment_age: 5s, merge_delay: 1s}\n",
 		by, c.bus.Prefix, c.bus.Retention.Bytes)
 	if err := c.open(ctx, o, dir); err != nil {
@@ -73,7 +74,7 @@ func (c *cluster) startStores(ctx context.Context) error {
 // newCluster is every worker twice, over a set of engines.
 func newCluster(ctx context.Context, o Options, dir string) (_ set, err error) {
 	c := &cluster{lease: 15 * time.Second, client: &http.Client{Transport: &http.Transport{}}}
-	defer func() { err = c.orClose(err) }()
+	defer func() { err = c.orClose(ctx, err) }()
 	if o.Set == "nats" {
 		err = c.overNATS(ctx, o)
 	} else {
@@ -97,11 +98,11 @@ func newCluster(ctx context.Context, o Options, dir string) (_ set, err error) {
 	return c, nil
 }
 
-func (c *cluster) orClose(err error) error {
+func (c *cluster) orClose(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	return errors.Join(err, c.close(""))
+	return errors.Join(err, c.close(ctx, ""))
 }
 
 // ownName returns a name that no other run uses, of letters and digits.
@@ -134,6 +135,9 @@ func (c *cluster) overNATS(ctx context.Context, o Options) error {
 	}
 	c.bus = connect.DefaultBus()
 	c.bus.URL, c.bus.Prefix, c.bus.Replicas, c.bus.Synced, c.bus.Retention.Bytes = all["nats-cluster"].url(), own, 3, true, retention(o)
+	c.made = []remover{
+		removeStreams(c.bus.URL, own), c.removeDatabases(all["clickhouse"].settings["http_url"], own), removeSchema(all["postgres"].url(), own),
+	}
 	c.config = fmt.Sprintf(`
 bus: {url: %q, prefix: %s, replicas: 3, synced: true, retention: {bytes: %d}}
 stores: {state: clickhouse, history: clickhouse, aggregates: clickhouse, alarms: postgres, logs: clickhouse, dead_letters: clickhouse}
@@ -167,19 +171,23 @@ func (c *cluster) overKafka(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	b := bucket.Config{URL: place, AccessKey: s3.settings["access_key"], SecretKey: s3.settings["secret_key"]}
 	c.bus = connect.DefaultBus()
 	c.bus.URL, c.bus.Prefix = all["kafka"].url(), own+"."
+	c.made = []remover{
+		removeTopics(c.bus.URL, c.bus.Prefix), c.removeDatabases(all["clickhouse"].settings["http_url"], own),
+		c.removeIndices(all["elasticsearch"].url(), own), removeFiles(b),
+	}
 	c.config = fmt.Sprintf(`
 bus: {url: %q, prefix: %s.}
 stores: {state: clickhouse, history: clickhouse, aggregates: clickhouse, alarms: clickhouse, logs: elasticsearch, dead_letters: elasticsearch}
 clickhouse: {url: %q, history_for: 0s}
 elasticsearch: {url: %q, prefix: %s, logs_for: 0s}
 archive: {url: %q, access_key: %q, secret_key: %q, file_age: 5s}
-`, c.bus.URL, own, clickhouse, elastic, own, place, s3.settings["access_key"], s3.settings["secret_key"])
+`, c.bus.URL, own, clickhouse, elastic, own, b.URL, b.AccessKey, b.SecretKey)
 	for _, name := range []string{"kafka", "clickhouse", "elasticsearch", "s3"} {
 		c.faults = append(c.faults, all[name].faults()...)
 	}
-	b := bucket.Config{URL: place, AccessKey: s3.settings["access_key"], SecretKey: s3.settings["secret_key"]}
 	c.archive = func(l *ledger.Ledger) check.Store {
 		return check.Store{Name: "archive", Check: func(ctx context.Context) (check.Verdict, error) { return readArchive(ctx, b, l) }}
 	}
