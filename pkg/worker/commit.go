@@ -34,15 +34,8 @@ func (s *share[Row]) commit(ctx context.Context) error {
 			return err
 		}
 	}
-	if commitFirst {
-		if err := s.commitEarly(ctx); err != nil {
-			return err
-		}
-	}
-	if commitFirst {
-		if err := s.commitEarly(ctx); err != nil {
-			return err
-		}
+	if err := s.commitEarly(ctx); err != nil {
+		return err
 	}
 	if s.stateful == nil || l.Store == nil {
 		if err := s.publish(ctx); err != nil {

@@ -4,7 +4,5 @@ package worker
 
 import "context"
 
-// commitFirst is true only in a build that shows what a harness reports when the progress is committed before the rows are written.
-const commitFirst = false
-
+// commitEarly does something only in a build that shows what a harness reports when the progress is committed before the rows are written.
 func (s *share[Row]) commitEarly(context.Context) error { return nil }

@@ -8,8 +8,6 @@ import (
 	"github.com/millrace/millrace/pkg/store"
 )
 
-const commitFirst = true
-
 // commitEarly moves the progress past what is still to be published and written.
 func (s *share[Row]) commitEarly(ctx context.Context) error {
 	if s.loop.busProgress() {
