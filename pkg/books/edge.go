@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,14 +29,6 @@ const (
 	unwrittenMax = 256
 )
 
-// Unnamed stands in an account for devices beyond what the edge counts one by one.
-const Unnamed = ""
-
-type lineKey struct {
-	tenant, device string
-	minute         int64
-}
-
 // Edge is the appender of an edge: it passes appends on to the log and counts what the log acknowledged. Safe for concurrent use.
 type Edge struct {
 	log    bus.Appender
@@ -52,16 +44,19 @@ type Edge struct {
 // edgePart counts for one partition number: of ingested and of dead-letters.
 type edgePart struct {
 	mu    sync.Mutex
-	lines map[lineKey]*telemetry.AccountLine
-	last  *telemetry.AccountLine // of the message before, since a device's messages come in runs
+	tally tally
 }
 
 // NewEdge returns an edge's appender to log. writer must be another one for each process and each start.
 func NewEdge(log bus.Appender, writer string, report *slog.Logger) *Edge {
-	return &Edge{
+	e := &Edge{
 		log: log, writer: writer, report: report, parts: make([]edgePart, max(log.Partitions(bus.Ingested), log.Partitions(bus.DeadLetters), 1)),
 		pending: map[int][]bus.Record{},
 	}
+	for n := range e.parts {
+		e.parts[n].tally.most = linesMax
+	}
+	return e
 }
 
 // Append implements bus.Appender.
@@ -92,7 +87,7 @@ func (p *edgePart) messages(recs []bus.Record) {
 		if err != nil { // not reached: the edge itself has encoded it
 			tenant, device = "", Unnamed
 		}
-		p.line(tenant, device, Minute(at)).Accepted++
+		p.tally.line(tenant, device, Minute(at)).Accepted++
 	}
 }
 
@@ -104,37 +99,17 @@ func (p *edgePart) letters(recs []bus.Record) {
 		if err := telemetry.ParseDeadLetter(recs[i].Value, &d); err != nil { // likewise
 			d = telemetry.DeadLetter{}
 		}
-		p.line(d.Tenant, d.DeviceID, Minute(d.ReceivedAt)).EdgeLetters++
+		p.tally.line(d.Tenant, d.DeviceID, Minute(d.ReceivedAt)).EdgeLetters++
 	}
-}
-
-// line returns the line of a device and minute. p.mu is held.
-func (p *edgePart) line(tenant, device string, minute int64) *telemetry.AccountLine {
-	if l := p.last; l != nil && l.Minute == minute && l.DeviceID == device && l.Tenant == tenant {
-		return l
-	}
-	l := p.lines[lineKey{tenant, device, minute}]
-	if l == nil {
-		if len(p.lines) >= linesMax && device != Unnamed {
-			return p.line(tenant, Unnamed, minute)
-		}
-		l = &telemetry.AccountLine{Tenant: strings.Clone(tenant), DeviceID: strings.Clone(device), Minute: minute}
-		if p.lines == nil {
-			p.lines = map[lineKey]*telemetry.AccountLine{}
-		}
-		p.lines[lineKey{l.Tenant, l.DeviceID, minute}] = l
-	}
-	p.last = l
-	return l
 }
 
 // take returns what was counted, and begins anew.
-func (p *edgePart) take() map[lineKey]*telemetry.AccountLine {
+func (p *edgePart) take() tally {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	lines := p.lines
-	p.lines, p.last = nil, nil
-	return lines
+	taken := p.tally
+	p.tally = tally{most: linesMax}
+	return taken
 }
 
 // Minute returns the minute of t, since 1970 UTC.
@@ -189,20 +164,18 @@ func (e *Edge) Write(ctx context.Context) error {
 }
 
 func (e *Edge) account(dst []bus.Record, n int) []bus.Record {
-	lines := sorted(e.parts[n].take())
-	for len(lines) > 0 {
-		k := min(len(lines), recordLines)
+	counted := e.parts[n].take()
+	for lines := range slices.Chunk(counted.sorted(), recordLines) {
 		e.number++
 		a := telemetry.Account{
-			Writer: e.writer, Number: e.number, Worker: WorkerEdge, Partition: int32(n), Part: 1, Parts: 1, Lines: lines[:k], //nolint:gosec // partitions are few
+			Writer: e.writer, Number: e.number, Worker: WorkerEdge, Partition: int32(n), Part: 1, Parts: 1, Lines: lines, //nolint:gosec // partitions are few
 		}
 		dst = append(dst, bus.Record{Value: telemetry.AppendAccount(nil, &a)})
-		lines = lines[k:]
 	}
 	return dst
 }
 
-// Partition returns the partition of the books that has what is told of partition n of ingested.
-func Partition(log bus.Appender, n int) bus.PartitionID {
+// Partition returns the partition of log's books that has what is told of partition n of ingested.
+func Partition(log interface{ Partitions(topic string) int }, n int) bus.PartitionID {
 	return bus.PartitionID{Topic: bus.Books, Number: n % max(1, log.Partitions(bus.Books))}
 }

@@ -134,8 +134,7 @@ type partial struct {
 const partialsMax = 64
 
 func (r *run) readPartition(ctx context.Context, n int) error {
-	id := bus.PartitionID{Topic: bus.Books, Number: n % max(1, r.Log.Partitions(bus.Books))}
-	p, err := r.Log.Partition(ctx, id)
+	p, err := r.Log.Partition(ctx, Partition(r.Log, n))
 	if err != nil {
 		return err
 	}
