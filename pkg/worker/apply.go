@@ -30,10 +30,7 @@ func (s *share[Row]) take(ctx context.Context, p *part, recs []bus.Record) (n in
 	var doubles int
 	s.steps.begin(p.id, recs)
 	defer func() {
-		s.steps.leave()
-		if !s.steps.abandoned.Load() { // else the page is another life's by now
-			s.hand.rests()
-		}
+		_ = s.left()
 		if v := recover(); v != nil {
 			err = panicked(place{p.id, recs[n].Position}, v)
 			return

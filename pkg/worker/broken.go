@@ -70,11 +70,11 @@ func (f *failed) reason(times int) string {
 	return text
 }
 
-// guard calls f and returns its panic, if any, as an error.
-func (s *share[Row]) guard(at place, f func()) (err error) {
+// guard calls f and returns its panic, if any, as an error that blames no record.
+func guard(f func()) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = panicked(at, v)
+			err = panicked(place{}, v)
 		}
 	}()
 	f()

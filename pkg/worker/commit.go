@@ -118,14 +118,11 @@ func (s *share[Row]) write(ctx context.Context) (took time.Duration, err error) 
 		}
 	}
 	if s.stateful != nil {
-		s.steps.enter()
-		s.hand.commits(s.gathered)
-		s.snapshot, err = s.stateful.Snapshot(appendOutbox(s.snapshot[:0], s.out.Publish))
-		s.hand.rests()
-		s.steps.leave()
-		if s.steps.abandoned.Load() {
-			return 0, errAbandoned
-		}
+		err = s.step(func() (err error) {
+			s.hand.commits(s.gathered)
+			s.snapshot, err = s.stateful.Snapshot(appendOutbox(s.snapshot[:0], s.out.Publish))
+			return err
+		})
 		if err != nil {
 			return 0, fmt.Errorf("snapshot task %s: %w", s.taskName(), err)
 		}

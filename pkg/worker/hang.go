@@ -2,6 +2,7 @@ package worker
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"runtime"
@@ -37,7 +38,7 @@ type batch struct {
 	from uint64
 }
 
-// begin says that the task has n steps before it.
+// begin says that the next steps of the task are recs, one each.
 func (st *steps) begin(id bus.PartitionID, recs []bus.Record) {
 	st.batch.Store(&batch{id: id, recs: recs, from: st.last + 1})
 }
@@ -60,6 +61,24 @@ func (st *steps) at(step uint64) place {
 		return place{}
 	}
 	return place{b.id, b.recs[step-b.from].Position}
+}
+
+// step has the task do something else than take a record. What it did in a life that was given up meanwhile is of no effect.
+func (s *share[Row]) step(f func() error) error {
+	s.steps.enter()
+	err := f()
+	return cmp.Or(s.left(), err)
+}
+
+// left says that the task has nothing in hand any more. It returns errAbandoned where the life was given up meanwhile: then the page of
+// what is in hand is another life's.
+func (s *share[Row]) left() error {
+	s.steps.leave()
+	if s.steps.abandoned.Load() {
+		return errAbandoned
+	}
+	s.hand.rests()
+	return nil
 }
 
 // supervise waits until the life has ended, or the task has not come back from one step for Loop.Hang. Then the life is given up: its goroutine

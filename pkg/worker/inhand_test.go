@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -134,4 +135,56 @@ func TestARecordThatEndsTheProcessIsADeadLetterAfterSomeStarts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// late is a task whose first life hangs in its first snapshot, and whose second one in its first record.
+type late struct {
+	teller
+	add, snapshot chan struct{}
+}
+
+func (l *late) Add(out *worker.Output[text], topic string, r bus.Record) error {
+	<-l.add
+	return l.teller.Add(out, topic, r)
+}
+
+func (l *late) Snapshot(dst []byte) ([]byte, error) {
+	<-l.snapshot
+	return l.teller.Snapshot(dst)
+}
+
+func TestASnapshotThatComesBackAfterItWasGivenUpTakesNothingOutOfTheNextLifesHand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTester(t)
+		w.loop.Checkpoints = w.table
+		dir := t.TempDir()
+		w.loop.Metrics.KeepInHand(dir)
+		open, add, snapshot := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		close(open)
+		lives := 0
+		w.loop.NewTask = func(int) (worker.Task[text], error) {
+			if lives++; lives == 1 {
+				return &late{add: open, snapshot: snapshot}, nil
+			}
+			return &late{add: add, snapshot: open}, nil
+		}
+		wantAdding := func() {
+			t.Helper()
+			page, err := os.ReadFile(filepath.Join(dir, "keeper-0"))
+			if err != nil || page[8] != 1 { // the task has a record
+				t.Fatalf("%v, page %v", err, page)
+			}
+		}
+		w.start()
+		w.send("1")
+		settle(80 * time.Second) // the first life is given up after a minute
+		wantAdding()
+		close(snapshot)
+		settle(time.Second)
+		wantAdding()
+		close(add)
+		settle(time.Second)
+		w.wantRows(" 1")
+		w.wantStop()
+	})
 }

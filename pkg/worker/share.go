@@ -301,12 +301,9 @@ func (s *share[Row]) tick(ctx context.Context) error {
 	// The clock is read first: what was appended before now is then either taken or seen as unread.
 	now := s.loop.Now()
 	idle := s.idle(ctx)
-	s.steps.enter()
-	err := s.guard(place{}, func() { s.task.Tick(&s.out, telemetry.At(now), idle) })
-	s.steps.leave()
-	if err == nil && s.steps.abandoned.Load() {
-		err = errAbandoned
-	}
+	err := s.step(func() error {
+		return guard(func() { s.task.Tick(&s.out, telemetry.At(now), idle) })
+	})
 	if err != nil {
 		return err
 	}
