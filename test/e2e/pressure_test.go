@@ -128,11 +128,7 @@ func TestAStoreThatIsDownUnderFullLoad(t *testing.T) {
 	stores := run(t, dir, "--config", config)
 	f := newFiller(t, "http://"+edge.logged(t, "listening", "protocol", "http"))
 	addr := edge.logged(t, "listening", "protocol", "mqtt")
-	log, err := nats.Open(t.Context(), nats.Config{URL: server.Addr(), ReadOnly: true, Synced: true, Now: time.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = log.Close() })
+	log := openLog(t, server.Addr())
 
 	// Before, a device gets its answers, and all is read.
 	c, err := mqtt.Dial(t.Context(), mqtt.ClientOptions{Addr: addr, ClientID: "before", CleanStart: true})

@@ -105,6 +105,17 @@ func (s *stalls) finish(t *testing.T, most time.Duration) {
 	t.Logf("longest time without progress, by partition:%s", table.String())
 }
 
+// openLog opens the log of a NATS server to look at it.
+func openLog(t *testing.T, url string) *nats.Log {
+	t.Helper()
+	log, err := nats.Open(t.Context(), nats.Config{URL: url, ReadOnly: true, Synced: true, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = log.Close() })
+	return log
+}
+
 // partitionEnds asks for the newest position of each partition of a topic.
 func partitionEnds(log bus.Log, topic string) func(context.Context) (map[int]uint64, error) {
 	return func(ctx context.Context) (map[int]uint64, error) {
@@ -243,11 +254,7 @@ func TestARollingRestartLosesAndDoublesNothing(t *testing.T) {
 	for _, name := range names {
 		f.start(t, name)
 	}
-	log, err := nats.Open(t.Context(), nats.Config{URL: server.Addr(), ReadOnly: true, Synced: true, Now: time.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = log.Close() })
+	log := openLog(t, server.Addr())
 
 	devices, finish := f.send(t, 16)
 	s := watchStalls(t, map[string]func(context.Context) (map[int]uint64, error){
