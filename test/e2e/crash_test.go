@@ -163,13 +163,22 @@ func (d *ledgerDevice) check(t *testing.T, in *instance) {
 
 // windowsDiffer counts the windows of a length in seconds that do not equal what SQL computes from history, or are missing on
 // either side.
-func windowsDiffer(seconds string) string {
+func windowsDiffer(seconds string) string { return windowsDifferBefore(seconds, "") }
+
+// windowsDifferBefore is windowsDiffer up to a time at which a window begins; "" is no such time.
+func windowsDifferBefore(seconds, end string) string {
+	before := func(column string) string {
+		if end == "" {
+			return ""
+		}
+		return " AND " + column + " < TIMESTAMP '" + end + "'"
+	}
 	return `SELECT count(*) FROM (
 	SELECT device_id, channel_key, epoch_ns(window_start) AS w, "count" AS n, "min" AS lo, "max" AS hi, "sum" AS total, "first" AS f, "last" AS l
-	FROM aggregates WHERE window_seconds = ` + seconds + `) a FULL JOIN (
+	FROM aggregates WHERE window_seconds = ` + seconds + before("window_start") + `) a FULL JOIN (
 	SELECT device_id, channel_key, epoch_ns(event_time) - epoch_ns(event_time) % ` + seconds + `000000000 AS w,
 		count(*) AS n, min(value) AS lo, max(value) AS hi, sum(value) AS total, arg_min(value, event_time) AS f, arg_max(value, event_time) AS l
-	FROM device_messages WHERE value IS NOT NULL GROUP BY ALL) h
+	FROM device_messages WHERE value IS NOT NULL` + before("event_time") + ` GROUP BY ALL) h
 	USING (device_id, channel_key, w)
 	WHERE coalesce(a.n, 0) <> coalesce(h.n, 0) OR a.lo <> h.lo OR a.hi <> h.hi OR a.f <> h.f OR a.l <> h.l OR abs(a.total - h.total) > 1e-6 * (1 + abs(h.total))`
 }

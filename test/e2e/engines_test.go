@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -225,11 +226,17 @@ func get(in *instance, path, name string) ([]map[string]any, error) {
 		if err != nil {
 			return nil, err
 		}
-		var body map[string]any
-		err = json.NewDecoder(resp.Body).Decode(&body)
+		b, err := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
-		if err != nil || resp.StatusCode != http.StatusOK {
-			return nil, fmt.Errorf("GET %s: %s: %v, %w", path, resp.Status, body, err)
+		if err == nil {
+			err = answered(resp, b)
+		}
+		var body map[string]any
+		if err == nil {
+			err = json.Unmarshal(b, &body)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("GET %s: %w", path, err)
 		}
 		rows, _ := body[name].([]any)
 		for _, row := range rows {

@@ -177,7 +177,22 @@ func ready(base string) error {
 	return nil
 }
 
-// eventually waits until check returns nil.
+// errForGood is an answer that stays as it is however often one asks.
+var errForGood = errors.New("asking again will not help")
+
+// answered returns the error of an answer that is not 200. That a question is wrong is no matter of time; that it took too long, or more
+// memory than there was (422), is.
+func answered(resp *http.Response, body []byte) error {
+	switch code := resp.StatusCode; {
+	case code == http.StatusOK:
+		return nil
+	case code/100 == 4 && code != http.StatusUnprocessableEntity:
+		return fmt.Errorf("%s: %s: %w", resp.Status, body, errForGood)
+	}
+	return fmt.Errorf("%s: %s", resp.Status, body)
+}
+
+// eventually waits until check returns nil. An answer that is one for good fails the test at once.
 func eventually(t *testing.T, what string, check func() error) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
@@ -187,6 +202,9 @@ func eventually(t *testing.T, what string, check func() error) {
 		err := check()
 		if err == nil {
 			return
+		}
+		if errors.Is(err, errForGood) {
+			t.Fatalf("%s: %v", what, err)
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: not after %v: %v", what, patience, err)
@@ -227,8 +245,8 @@ func (in *instance) query(ctx context.Context, sql string) ([][]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s: %s: %s", sql, resp.Status, b)
+	if err := answered(resp, b); err != nil {
+		return nil, fmt.Errorf("%s: %w", sql, err)
 	}
 	rows, err := csv.NewReader(bytes.NewReader(b)).ReadAll()
 	if err != nil || len(rows) == 0 {

@@ -67,7 +67,7 @@ func newFiller(t *testing.T, base string) *filler {
 	return &filler{base: base, pad: []byte(hex.EncodeToString(raw))}
 }
 
-// send sends until ctx ends, a request every pause at most, and finishes the one in hand.
+// send sends until ctx ends, a request every pause at most, and finishes the one in hand; or until an answer is wrong.
 func (f *filler) send(ctx context.Context, sender string, pause time.Duration) {
 	const size = 8 << 10
 	tick := time.NewTicker(max(pause, time.Millisecond))
@@ -80,6 +80,9 @@ func (f *filler) send(ctx context.Context, sender string, pause time.Duration) {
 			fmt.Fprintf(&body, `{"DeviceId":"fill-%d","MessageId":"%s-%d","n":%d,"pad":"%d%s"}`+"\n", n%64, sender, n, n, n, f.pad[at:at+size])
 		}
 		for !f.post(body.Bytes()) {
+			if f.wrong.Load() != nil {
+				return
+			}
 			<-tick.C
 		}
 		<-tick.C

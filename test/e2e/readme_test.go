@@ -22,10 +22,13 @@ const commandTimeout = time.Minute
 func TestTheCommandsOfTheReadmeWork(t *testing.T) {
 	clone := fakeClone(t)
 	usual(t, clone)
-	for name, least := range map[string]int{"README.md": 8, "docs/sending.md": 10, "docs/live.md": 5} {
-		commands := commandsOf(t, name)
-		if len(commands) < least {
-			t.Errorf("%s has %d commands, want more: are its blocks still marked sh?", name, len(commands))
+	for _, p := range []struct {
+		name  string
+		least int
+	}{{"README.md", 8}, {"docs/sending.md", 10}, {"docs/live.md", 5}} {
+		commands := commandsOf(t, p.name)
+		if len(commands) < p.least {
+			t.Errorf("%s has %d commands, want more: are its blocks still marked sh?", p.name, len(commands))
 		}
 		for _, command := range commands {
 			program, _, _ := strings.Cut(command, " ")

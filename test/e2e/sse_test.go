@@ -21,10 +21,10 @@ type stream struct {
 
 type sse struct{ name, id, data string }
 
-// subscribe opens the state stream, after the event with the given id where it is not empty.
+// subscribe opens the state stream, after the event with the given id where it is not empty, for as long as patience.
 func subscribe(t *testing.T, in *instance, after string) *stream {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, in.http+"/v1/live?streams=state", nil)
 	if err != nil {
