@@ -79,7 +79,7 @@ func (c *care) poison(at place) string {
 	return ""
 }
 
-// passed takes note of a commit through a position; rows says that it had something to write or publish.
+// passed takes note of a commit through a position: no record up to there is suspected any more.
 func (c *care) passed(id bus.PartitionID, through bus.Position) {
 	for at := range c.suspects {
 		if at.id == id && at.position.Compare(through) <= 0 {
@@ -88,7 +88,7 @@ func (c *care) passed(id bus.PartitionID, through bus.Position) {
 	}
 }
 
-// grow lets the next commit have more records, after one that had something in it went through.
+// grow lets the next commit have more records, after one went through; content says that it had something to write or publish.
 func (c *care) grow(batch int, content bool) {
 	if content {
 		c.blamed = 0

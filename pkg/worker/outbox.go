@@ -19,14 +19,14 @@ var errOutbox = errors.New("outbox of a checkpoint: not the bytes that were writ
 // appendOutbox appends to dst the publications that a restart must make again, if there are any, in front of the state: topic,
 // origin and value of each, numbers as varints, texts behind their length.
 func appendOutbox(dst []byte, all []Publication) []byte {
-	if !keeps(all) {
-		return dst
-	}
 	n := 0
 	for i := range all {
 		if !all[i].Passing {
 			n++
 		}
+	}
+	if n == 0 {
+		return dst
 	}
 	dst = binary.AppendUvarint(append(dst, outboxMagic...), uint64(n))
 	for i := range all {
