@@ -53,6 +53,11 @@ func (p *past) Partition(_ context.Context, id bus.PartitionID) (bus.Partition, 
 	return &lane{id: id}, nil
 }
 
+// Reached implements bus.Log. Nothing is ahead of the past.
+func (p *past) Reached(context.Context, string, bus.PartitionID) (bus.Position, error) {
+	return bus.Position{Seq: 1<<64 - 1}, nil
+}
+
 // Subscribe implements bus.Log.
 func (p *past) Subscribe(ctx context.Context, _ string, topics []string, own func(context.Context, bus.Share) error) error {
 	shares, sharing := errgroup.WithContext(ctx)

@@ -264,7 +264,7 @@ func (r *run) attend(ctx context.Context, loops *worker.Metrics, done <-chan err
 		r.tell(false)
 		now := r.o.Now()
 		switch {
-		case !r.past.ended() || !caughtUp(loops.Statuses()):
+		case !r.past.ended() || !r.caughtUp(ctx, loops.Statuses()):
 			rest = time.Time{}
 		case rest.IsZero():
 			r.over.Store(true)
@@ -276,14 +276,16 @@ func (r *run) attend(ctx context.Context, loops *worker.Metrics, done <-chan err
 	}
 }
 
-// caughtUp reports whether each loop has taken what there is, and holds no trouble.
-func caughtUp(all []worker.Status) bool {
+// caughtUp reports whether each loop has taken what there is, and holds no trouble. By the aggregator's clock nothing has waited for
+// long, so that one must have committed what there is as well: before that its clock must not go to the end.
+func (r *run) caughtUp(ctx context.Context, all []worker.Status) bool {
+	ownClock := r.o.Worker == aggregator.Worker
 	for _, s := range all {
-		if s.Shares == 0 || s.LagSeconds > 0 || s.Retrying != "" {
+		if s.Shares == 0 || s.LagSeconds > 0 || s.Retrying != "" || ownClock && s.Behind > 0 {
 			return false
 		}
 	}
-	return len(all) > 0
+	return len(all) > 0 && (!ownClock || r.over.Load() || r.check(ctx) == nil)
 }
 
 func (r *run) tell(ended bool) {
