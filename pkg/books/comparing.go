@@ -13,13 +13,13 @@ import (
 	"github.com/millrace/millrace/pkg/telemetry"
 )
 
-// window returns the conditions that rows of a table are asked for by, whose column of time is column.
-func (r *run) window(column string) []store.Condition {
+// window returns the conditions that rows of a device, "" for all, are asked for by in a table whose column of time is column.
+func (r *run) window(column, device string) []store.Condition {
 	where := []store.Condition{
 		{Columns: []string{column}, Op: store.AtLeast, Value: r.from()}, {Columns: []string{column}, Op: store.Below, Value: r.to()},
 	}
-	if r.q.Device != "" {
-		where = append(where, store.Condition{Columns: []string{"device_id"}, Op: store.Equal, Value: r.q.Device})
+	if device != "" {
+		where = append(where, store.Condition{Columns: []string{"device_id"}, Op: store.Equal, Value: device})
 	}
 	return where
 }
@@ -29,7 +29,7 @@ func rowOrder() []string { return []string{"event_time", "origin_partition", "or
 // countStores asks every store how many rows it has of each device.
 func (r *run) countStores(ctx context.Context) error {
 	for i, s := range r.Stores {
-		q := store.CountQuery{Table: s.Table, Partitions: true, Where: r.window("ingest_time"), Order: rowOrder()}
+		q := store.CountQuery{Table: s.Table, Partitions: true, Where: r.window("ingest_time", r.q.Device), Order: rowOrder()}
 		err := store.Count(ctx, s.Reader, q, func(c store.DeviceCount) error {
 			d, err := r.of(c.Tenant, c.DeviceID, c.Partition)
 			if err == nil {
@@ -50,7 +50,7 @@ func (r *run) countLetters(ctx context.Context) error {
 	if r.Letters == nil {
 		return nil
 	}
-	where := append(r.window("received_at"), store.Condition{Columns: []string{"worker"}, Op: store.In, Value: []string{WorkerEdge, WorkerRouter}})
+	where := append(r.window("received_at", r.q.Device), store.Condition{Columns: []string{"worker"}, Op: store.In, Value: []string{WorkerEdge, WorkerRouter}})
 	q := store.CountQuery{Table: store.TableDeadLetters, Where: where, Order: []string{"received_at", store.RowID}}
 	err := store.Count(ctx, r.Letters, q, func(c store.DeviceCount) error {
 		n := bus.PartitionOf(c.Tenant, c.DeviceID, max(1, r.Log.Partitions(bus.Ingested)))
@@ -178,11 +178,10 @@ func (c *comparison) readTopics(ctx context.Context, devices []*device, items bo
 	}
 	for _, topic := range c.Topics {
 		for n, wanted := range byNumber {
-			id := bus.PartitionID{Topic: topic, Number: int(n) % max(1, c.Log.Partitions(topic))}
 			if n < 0 || int(n) >= c.Log.Partitions(topic) { // of a log with more partitions, or of none
 				continue
 			}
-			if err := c.readTopic(ctx, id, wanted, items); err != nil {
+			if err := c.readTopic(ctx, bus.PartitionID{Topic: topic, Number: int(n)}, wanted, items); err != nil {
 				return err
 			}
 		}
@@ -264,22 +263,15 @@ func (c *comparison) device(ctx context.Context, d *device) error {
 		}
 	}
 	rows := int64(0)
-	where := []store.Condition{
-		{Columns: []string{"ingest_time"}, Op: store.AtLeast, Value: c.from()},
-		{Columns: []string{"ingest_time"}, Op: store.Below, Value: c.to()},
-		{Columns: []string{"tenant"}, Op: store.Equal, Value: d.tenant},
-		{Columns: []string{"device_id"}, Op: store.Equal, Value: d.device},
-		{Columns: []string{"origin_partition"}, Op: store.Equal, Value: int64(d.partition)},
-	}
-	selection := store.Selection{Table: c.Table, Columns: []string{"origin_partition", "origin_position", "channel_key"}, Where: where, Order: rowOrder()}
-	if c.Table == store.TableLogs {
-		selection.Columns[2] = "message_id" // logs have no channel
-	}
+	where := append(c.window("ingest_time", d.device),
+		store.Condition{Columns: []string{"tenant"}, Op: store.Equal, Value: d.tenant},
+		store.Condition{Columns: []string{"origin_partition"}, Op: store.Equal, Value: int64(d.partition)})
+	selection := store.Selection{Table: c.Table, Columns: []string{"origin_position"}, Where: where, Order: rowOrder()}
 	err := store.SelectAll(ctx, c.Reader, selection, func(row []any) error {
 		rows++
-		packed, ok := store.Whole(row[1])
+		packed, ok := store.Whole(row[0])
 		if !ok {
-			return fmt.Errorf("origin_position is %T, want a number", row[1])
+			return fmt.Errorf("origin_position is %T, want a number", row[0])
 		}
 		o := bus.Origin{Partition: d.partition, Position: store.UnpackPosition(packed)}
 		if one := want[o]; one != nil {
@@ -302,7 +294,7 @@ func (c *comparison) device(ctx context.Context, d *device) error {
 }
 
 // judge says of each message of the log that is not one row what became of it.
-func (c *comparison) judge(ctx context.Context, d *device, letters map[string]int) error {
+func (c *comparison) judge(ctx context.Context, d *device, letters deviceLetters) error {
 	h, want := &d.stores[c.at], c.want[d]
 	origins := make([]bus.Origin, 0, len(want))
 	for o := range want {
@@ -318,7 +310,7 @@ func (c *comparison) judge(ctx context.Context, d *device, letters map[string]in
 		case one.found > 1:
 			b.What, b.Count = Doubled, int64(one.found-1)
 			h.doubled += b.Count
-		case letters[bus.Ingested+" "+o.String()] > 0 || letters[one.topic+" "+one.at.String()] > 0:
+		case letters.of[letterOf{bus.Ingested, o.String()}] || letters.of[letterOf{one.topic, one.at.String()}]:
 			h.letters++
 			continue
 		case one.above:
@@ -337,7 +329,7 @@ func (c *comparison) judge(ctx context.Context, d *device, letters map[string]in
 	}
 	if c.whole[d] {
 		// What the router said it sent to the topics and they do not have, was lost by the log.
-		if gone := d.routed(c.Topics) - int64(len(want)) - int64(letters[unpublished]); gone > 0 {
+		if gone := d.routed(c.Topics) - int64(len(want)) - letters.unpublished; gone > 0 {
 			h.missing += gone
 			c.breach(&Breach{
 				What: Lost, Table: c.Table, Tenant: d.tenant, DeviceID: d.device, Partition: d.partition, Count: gone,
@@ -348,7 +340,7 @@ func (c *comparison) judge(ctx context.Context, d *device, letters map[string]in
 	}
 	explained := h.onTheWay + h.missing + h.letters - h.doubled
 	if h.letters == 0 { // those of what the log no longer has
-		h.letters = int64(letters[ofWorker])
+		h.letters = letters.ofWorker
 		explained += h.letters
 	}
 	c.settle(d, d.routed(c.Topics)-h.rows-explained)
@@ -378,7 +370,7 @@ func (c *comparison) settle(d *device, differ int64) {
 // name completes a breach with what the message says.
 func (c *comparison) name(ctx context.Context, b *Breach, one *item) error {
 	b.Topic, b.TopicPosition = one.topic, one.at.String()
-	p, err := c.Log.Partition(ctx, bus.PartitionID{Topic: one.topic, Number: int(b.Partition) % max(1, c.Log.Partitions(one.topic))})
+	p, err := c.Log.Partition(ctx, bus.PartitionID{Topic: one.topic, Number: int(b.Partition)})
 	if err != nil {
 		return err
 	}
@@ -388,7 +380,7 @@ func (c *comparison) name(ctx context.Context, b *Breach, one *item) error {
 		}
 		head, err := telemetry.PeekMessage(rec.Value)
 		if err == nil {
-			b.ChannelKey, b.MessageID = clone(head.ChannelKey), clone(head.MessageID)
+			b.ChannelKey, b.MessageID = strings.Clone(head.ChannelKey), strings.Clone(head.MessageID)
 			b.EventTime, b.IngestTime = moment(head.EventTime), moment(head.IngestTime)
 		}
 		return false, nil
@@ -407,18 +399,21 @@ func before(at bus.Position) bus.Position {
 	}
 }
 
-// Keys of what letters returns, beside topic and position.
-const (
-	ofWorker    = "of the worker"
-	unpublished = "never published"
-)
+// deviceLetters is the dead letters of a device in the view of one store.
+type deviceLetters struct {
+	of          map[letterOf]bool // those of the store's worker
+	ofWorker    int64             // how many these are
+	unpublished int64             // records that the router could not publish
+}
 
-// letters returns the dead letters of a device by topic and position.
-func (c *comparison) letters(ctx context.Context, d *device) (map[string]int, error) {
+// letterOf is the record that became a dead letter: its topic and position.
+type letterOf struct{ topic, position string }
+
+func (c *comparison) letters(ctx context.Context, d *device) (deviceLetters, error) {
+	found := deviceLetters{of: map[letterOf]bool{}}
 	if c.Letters == nil {
-		return nil, nil
+		return found, nil
 	}
-	found := map[string]int{}
 	where := []store.Condition{
 		{Columns: []string{"received_at"}, Op: store.AtLeast, Value: c.from()},
 		{Columns: []string{"tenant"}, Op: store.Equal, Value: d.tenant},
@@ -434,15 +429,15 @@ func (c *comparison) letters(ctx context.Context, d *device) (map[string]int, er
 		}
 		switch {
 		case texts[0] == c.Worker:
-			found[texts[1]+" "+texts[2]]++
-			found[ofWorker]++
+			found.of[letterOf{strings.Clone(texts[1]), strings.Clone(texts[2])}] = true
+			found.ofWorker++
 		case strings.HasPrefix(texts[3], "publish to "):
-			found[unpublished]++
+			found.unpublished++
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("dead letters of %s: %w", d.device, err)
+		return found, fmt.Errorf("dead letters of %s: %w", d.device, err)
 	}
 	return found, nil
 }
