@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/millrace/millrace/pkg/bus"
@@ -38,7 +39,7 @@ type Store struct {
 	Reader store.Reader
 	// Progress says how far Worker has come with a partition of Topics, as far as that is on disk; where ok is false it has not begun.
 	// nil says that nobody knows: then what is not stored counts as missing.
-	Progress func(ctx context.Context, worker string, p bus.PartitionID) (progress bus.Progress, ok bool, err error)
+	Progress Progress
 }
 
 // Log is what an audit needs of the log; bus.Log is one.
@@ -176,7 +177,7 @@ func (r *run) of(tenant, name string, partition int32) (*device, error) {
 	if len(r.devices) >= devicesMax {
 		return nil, fmt.Errorf("more than %d devices: %w", devicesMax, ErrTooMuch)
 	}
-	d := &device{key: key{clone(tenant), clone(name), partition}, stores: make([]held, len(r.Stores))}
+	d := &device{key: key{strings.Clone(tenant), strings.Clone(name), partition}, stores: make([]held, len(r.Stores))}
 	r.devices[d.key] = d
 	return d, nil
 }

@@ -12,8 +12,6 @@ import (
 	"github.com/millrace/millrace/pkg/telemetry"
 )
 
-func clone(s string) string { return strings.Clone(s) }
-
 // How long reading waits for the next record. One that is only looked for may have been trimmed away; one that must be there is
 // waited for longer, and then the audit ends with an error rather than with a count that is short.
 const (
@@ -78,11 +76,8 @@ func since(ctx context.Context, p bus.Partition, t telemetry.Time, end bus.Posit
 		return start, false, nil
 	}
 	newest := int64(math.MinInt64)
-	last := bus.Start{Position: bus.Position{Seq: end.Seq - 1, Index: math.MaxUint32}}
-	if end.Seq <= 1 {
-		last = bus.Start{}
-	}
-	err = look(ctx, p, last, end, func(rec bus.Record) (bool, error) {
+	last := bus.Position{Seq: end.Seq} // the first of what was appended together
+	err = look(ctx, p, bus.Start{Position: before(last)}, end, func(rec bus.Record) (bool, error) {
 		newest = max(newest, rec.Time)
 		return true, nil
 	})
@@ -121,7 +116,6 @@ type reader struct {
 	parts   map[string]*partial
 	order   []string // of parts, the oldest first
 	beyond  int64    // when an account told of messages after what is asked for; 0 while none did
-	fault   error
 }
 
 // partial is an account of which some parts are still to come.
@@ -158,9 +152,6 @@ func (r *run) readPartition(ctx context.Context, n int) error {
 		}
 	}
 	rd.tiling.finish()
-	if rd.fault != nil {
-		return rd.fault
-	}
 	ended, err := ingested.End(ctx) // after the end of the books: it has all that they tell of
 	if err != nil {
 		return fmt.Errorf("find its end: %w", err)
@@ -215,7 +206,7 @@ func (r *reader) take(rec bus.Record) (more bool, err error) {
 		if a.Number <= r.seen[a.Writer] {
 			return true, nil // appended twice, since its first outcome was not known
 		}
-		r.seen[clone(a.Writer)] = a.Number
+		r.seen[strings.Clone(a.Writer)] = a.Number
 		err = r.edge(a)
 	case WorkerRouter:
 		err = r.router(a, rec.Time)

@@ -101,21 +101,17 @@ func (r *run) report() *Report {
 	all := r.sorted()
 	lost := r.lost(all)
 	report := &Report{From: r.from().Std().UTC(), To: r.to().Std().UTC(), Devices: []DeviceReport{}, Breaches: []Breach{}, Notes: []string{}}
-	report.Total.Stores, report.Stores = r.blank(), r.blank()
-	broken := map[key]bool{}
+	report.Total.Stores = r.blank()
 	for _, d := range all {
 		one := d.report(r, lost[d])
 		report.Total.add(&one)
-		if one.breached() {
-			broken[d.key] = true
-		}
 		report.Devices = append(report.Devices, one)
 	}
-	copy(report.Stores, report.Total.Stores)
+	report.Stores = slices.Clone(report.Total.Stores)
 	report.DevicesTotal = len(report.Devices)
 	if most := r.q.Devices; most > 0 && len(report.Devices) > most {
 		slices.SortStableFunc(report.Devices, func(a, b DeviceReport) int {
-			return rank(broken[a.key()]) - rank(broken[b.key()])
+			return a.rank() - b.rank()
 		})
 		report.Devices = report.Devices[:most]
 		r.note("%d of %d devices are shown, those with a breach first", most, len(all))
@@ -129,13 +125,6 @@ func (r *run) report() *Report {
 	report.Complete = r.complete
 	report.Balanced = len(report.Breaches) == 0
 	return report
-}
-
-func rank(broken bool) int {
-	if broken {
-		return 0
-	}
-	return 1
 }
 
 // lost returns what the log acknowledged and does not have. Devices that an edge could not count one by one are made up for by those
@@ -194,10 +183,12 @@ func (d *device) report(r *run, lost int64) DeviceReport {
 	return one
 }
 
-func (d *DeviceReport) key() key { return key{d.Tenant, d.DeviceID, d.Partition} }
-
-func (d *DeviceReport) breached() bool {
-	return d.Lost > 0 || slices.ContainsFunc(d.Stores, func(s StoreReport) bool { return s.Missing+s.Doubled+s.Unexpected > 0 })
+// rank puts devices with a breach first.
+func (d *DeviceReport) rank() int {
+	if d.Lost > 0 || slices.ContainsFunc(d.Stores, func(s StoreReport) bool { return s.Missing+s.Doubled+s.Unexpected > 0 }) {
+		return 0
+	}
+	return 1
 }
 
 // add adds up a total.
