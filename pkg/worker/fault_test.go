@@ -136,8 +136,8 @@ func TestAStoreThatFailsIsTriedUntilItWorksWhileMemoryStaysBounded(t *testing.T)
 		if len(st) != 1 || st[0].LagSeconds < 3599 || !strings.Contains(st[0].Retrying, "write: connection refused") {
 			t.Fatalf("status %+v", st)
 		}
-		if tries := w.table.writes; tries < 100 || tries > 400 {
-			t.Fatalf("%d tries in an hour, want one in about 30 s", tries)
+		if tries := w.table.writes; tries < 400 || tries > 1200 {
+			t.Fatalf("%d tries in an hour by two shares, want one of each in about 10 s", tries)
 		}
 		w.table.set(func() { w.table.before = nil })
 		settle(time.Minute)
@@ -369,6 +369,23 @@ func TestADrainFinishesWhatIsInHand(t *testing.T) {
 		if at := w.committed(); at != (bus.Position{Seq: 2}) {
 			t.Fatalf("committed %v on the bus, want 2.0", at)
 		}
+	})
+}
+
+func TestADrainDoesNotWaitOutThePauseAfterAnOutageThatIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTester(t)
+		w.table.before = func(context.Context, store.Commit, []text) error { return errBroken }
+		w.start()
+		w.send("a")
+		settle(2 * time.Minute) // the pauses are long by now
+		w.table.set(func() { w.table.before = nil })
+		began := time.Now()
+		w.wantStop()
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("the drain took %v", took)
+		}
+		w.wantRows("a")
 	})
 }
 

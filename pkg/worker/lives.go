@@ -85,6 +85,7 @@ func (s *share[Row]) live(ctx context.Context) (err error) {
 			err = f
 		}
 	}()
+	s.leaving = ctx.Done()
 	work, stop := outlive(ctx, s.loop.Drain)
 	defer stop()
 	if err = s.begin(ctx); err == nil {

@@ -12,56 +12,47 @@ import (
 	"github.com/millrace/millrace/pkg/store"
 )
 
-// newBackoff waits 0.1 s, then twice as long each time up to 30 s, with jitter, for ever.
+// newBackoff waits 0.1 s, then twice as long each time up to 10 s, with jitter of half of it, for ever.
 func newBackoff() *backoff.ExponentialBackOff {
 	return backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(100*time.Millisecond), backoff.WithMultiplier(2), backoff.WithMaxInterval(30*time.Second),
+		backoff.WithInitialInterval(100*time.Millisecond), backoff.WithMultiplier(2), backoff.WithMaxInterval(10*time.Second),
 		backoff.WithMaxElapsedTime(0))
 }
 
-// fullPauseMax bounds the pause after bus.ErrFull: that an append is refused costs next to nothing, and while one share waits for a
-// room that is there already, the log's other writers take it.
-const fullPauseMax = time.Second
-
-// impatient is a backoff that waits less long where the last error says that the log is full.
-type impatient struct {
-	*backoff.ExponentialBackOff
-	last *error
-}
-
-// NextBackOff implements backoff.BackOff.
-func (b *impatient) NextBackOff() time.Duration {
-	pause := b.ExponentialBackOff.NextBackOff()
-	if errors.Is(*b.last, bus.ErrFull) {
-		return min(pause, fullPauseMax)
-	}
-	return pause
-}
+// shortPauseMax bounds the pause after bus.ErrFull: that an append is refused costs next to nothing, and while one share waits for a
+// room that is there already, the log's other writers take it. It also bounds the pauses of a share that is being left, whose time is short.
+const shortPauseMax = time.Second
 
 // retry calls f until it returns nil, an error that no repetition mends, or ctx ends. While it waits nothing is taken, so
-// memory stays bounded and the log keeps the rest.
+// memory stays bounded and the log keeps the rest. When the share is to be left, it tries at once: what was down may be back.
 func (s *share[Row]) retry(ctx context.Context, what string, f func() error) error {
-	var last error
-	op := func() error {
-		last = f()
-		if final(last) {
-			return backoff.Permanent(last)
+	again, leaving := newBackoff(), s.leaving
+	defer s.track.retry(what, nil)
+	for {
+		err := f()
+		switch {
+		case err == nil:
+			return nil
+		case final(err), errors.Is(err, ctx.Err()):
+			return fmt.Errorf("%s: %w", what, err)
+		case ctx.Err() != nil:
+			return fmt.Errorf("%s: %w: %w", what, ctx.Err(), err)
 		}
-		return last
-	}
-	err := backoff.RetryNotify(op, backoff.WithContext(&impatient{newBackoff(), &last}, ctx), func(err error, pause time.Duration) {
+		pause := again.NextBackOff()
+		if leaving == nil || errors.Is(err, bus.ErrFull) {
+			pause = min(pause, shortPauseMax)
+		}
 		s.track.retry(what, err)
 		s.loop.Metrics.retries.WithLabelValues(s.loop.Worker).Inc()
 		s.loop.Log.WarnContext(ctx, "trying again", "worker", s.loop.Worker, "share", s.bus.Number, "step", what, "pause", pause, "error", err)
-	})
-	s.track.retry(what, nil)
-	if err == nil {
-		return nil
+		select {
+		case <-time.After(pause):
+		case <-leaving:
+			leaving = nil
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w: %w", what, ctx.Err(), err)
+		}
 	}
-	if ctx.Err() != nil && !errors.Is(last, ctx.Err()) {
-		return fmt.Errorf("%s: %w: %w", what, ctx.Err(), last)
-	}
-	return fmt.Errorf("%s: %w", what, last)
 }
 
 // final says that trying again is of no use, or does harm: a position past the end of a log that was wiped would be found some

@@ -41,6 +41,8 @@ type share[Row any] struct {
 	topics     []topicBatch // reused by publish
 	snapshot   []byte       // reused by write
 
+	leaving <-chan struct{} // closed when the share is to be left, or the process to end
+
 	nextCommit time.Time
 	nextSilent time.Time // likewise, where a commit would be silent
 	nextHint   time.Time
