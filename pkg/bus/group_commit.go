@@ -25,25 +25,14 @@ type lane struct {
 	closed    bool
 }
 
-func (l *lane) add(value []byte, origin Origin, ticket Ticket) bool {
+// add reports whether it took recs: a closed lane does not.
+func (l *lane) add(recs []Record, who claimant) bool {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
 		return false
 	}
-	recs := [1]Record{{Value: value, Origin: origin}}
-	l.gather(recs[:], claimant{ticket: ticket})
-	l.unlockThenWake()
-	return true
-}
-
-func (l *lane) addAll(flow uint64, recs []Record, ticket Ticket) bool {
-	l.mu.Lock()
-	if l.closed {
-		l.mu.Unlock()
-		return false
-	}
-	l.gather(recs, claimant{ticket: ticket, flow: flow})
+	l.gather(recs, who)
 	l.unlockThenWake()
 	return true
 }

@@ -105,19 +105,8 @@ func (w *Writer) Submit(ctx context.Context, p PartitionID, value []byte, origin
 	if limit := w.cfg.RecordBytesMax; limit > 0 && len(value) > limit {
 		return fmt.Errorf("submit to %s: %d bytes, limit %d: %w", p, len(value), limit, ErrTooLarge)
 	}
-	l, err := w.lane(p)
-	if err != nil {
-		return err
-	}
-	size := int64(len(value) + recordOverheadBytes)
-	if err := w.room.take(ctx, 0, l, size); err != nil {
-		return fmt.Errorf("submit to %s: %w", p, err)
-	}
-	if !l.add(value, origin, ticket) {
-		w.room.give(l, []claimed{{bytes: size}})
-		return fmt.Errorf("submit to %s: %w", p, ErrClosed)
-	}
-	return nil
+	recs := [1]Record{{Value: value, Origin: origin}}
+	return w.submit(ctx, p, recs[:], int64(len(value)+recordOverheadBytes), claimant{ticket: ticket})
 }
 
 // SubmitBatch is Submit for several records of one partition, which stay together in order but may take more than one
@@ -142,15 +131,20 @@ func (w *Writer) SubmitFlow(ctx context.Context, p PartitionID, flow uint64, rec
 		}
 		size += int64(n + recordOverheadBytes)
 	}
+	return w.submit(ctx, p, recs, size, claimant{ticket: ticket, flow: flow})
+}
+
+// submit gathers recs, which take size bytes of the room.
+func (w *Writer) submit(ctx context.Context, p PartitionID, recs []Record, size int64, who claimant) error {
 	l, err := w.lane(p)
 	if err != nil {
 		return err
 	}
-	if err := w.room.take(ctx, flow, l, size); err != nil {
+	if err := w.room.take(ctx, who.flow, l, size); err != nil {
 		return fmt.Errorf("submit to %s: %w", p, err)
 	}
-	if !l.addAll(flow, recs, ticket) {
-		w.room.give(l, []claimed{{claimant: claimant{flow: flow}, bytes: size}})
+	if !l.add(recs, who) {
+		w.room.give(l, []claimed{{claimant: who, bytes: size}})
 		return fmt.Errorf("submit to %s: %w", p, ErrClosed)
 	}
 	return nil
