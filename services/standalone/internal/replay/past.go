@@ -27,7 +27,7 @@ type past struct {
 
 	running sync.WaitGroup // feeds that bring records
 	mu      sync.Mutex
-	feeds   []*feed
+	feeds   map[string][]*feed // by group
 }
 
 var _ bus.Log = (*past)(nil)
@@ -58,18 +58,29 @@ func (p *past) Reached(context.Context, string, bus.PartitionID) (bus.Position, 
 	return bus.Position{Seq: 1<<64 - 1}, nil
 }
 
-// Subscribe implements bus.Log.
-func (p *past) Subscribe(ctx context.Context, _ string, topics []string, own func(context.Context, bus.Share) error) error {
-	shares, sharing := errgroup.WithContext(ctx)
+// Subscribe implements bus.Log. A group that joins again gets new feeds, and those that it had before are nobody's.
+func (p *past) Subscribe(ctx context.Context, group string, topics []string, own func(context.Context, bus.Share) error) error {
+	var feeds []*feed
+	var all []bus.Share
 	for n := range p.log.Partitions(topics[0]) {
-		share := p.feed(n, topics)
+		share, f := p.share(n, topics)
+		all, feeds = append(all, share), append(feeds, f)
+	}
+	p.mu.Lock()
+	if p.feeds == nil {
+		p.feeds = make(map[string][]*feed)
+	}
+	p.feeds[group] = feeds
+	p.mu.Unlock()
+	shares, sharing := errgroup.WithContext(ctx)
+	for _, share := range all {
 		shares.Go(func() error { return own(sharing, share) })
 	}
 	return shares.Wait()
 }
 
-// feed makes the feed of a share, and the share.
-func (p *past) feed(number int, topics []string) bus.Share {
+// share makes a share, and the feed of it.
+func (p *past) share(number int, topics []string) (bus.Share, *feed) {
 	share := bus.Share{Number: number}
 	f := &feed{past: p, number: number}
 	for _, topic := range topics {
@@ -80,32 +91,23 @@ func (p *past) feed(number int, topics []string) bus.Share {
 		}
 		share.Partitions = append(share.Partitions, l)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.feeds = append(p.feeds, f)
-	return share
+	return share, f
 }
 
 // ended reports whether all that passes was given to the worker.
 func (p *past) ended() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, f := range p.feeds {
-		for _, l := range f.lanes {
-			if !l.over() {
-				return false
-			}
-		}
-	}
-	return len(p.feeds) > 0
+	all := p.lanes()
+	return len(all) > 0 && !slices.ContainsFunc(all, func(l *lane) bool { return !l.over() })
 }
 
 // lanes returns those that pass.
 func (p *past) lanes() (all []*lane) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, f := range p.feeds {
-		all = append(all, f.lanes...)
+	for _, feeds := range p.feeds {
+		for _, f := range feeds {
+			all = append(all, f.lanes...)
+		}
 	}
 	return all
 }
