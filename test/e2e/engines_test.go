@@ -106,6 +106,16 @@ archive: {url: %q, access_key: %q, secret_key: %q, file_age: 5s}
 	}
 }
 
+// namedSet is a set of engines by its name.
+type namedSet struct {
+	name string
+	over func(*testing.T) engineSet
+}
+
+func sets() []namedSet {
+	return []namedSet{{"NATS, ClickHouse, PostgreSQL", overNATS}, {"Kafka, ClickHouse, Elasticsearch and S3", overKafka}}
+}
+
 // withPath puts a path into a URL: the database of a ClickHouse, the prefix of a bucket.
 func withPath(t *testing.T, text, path string) string {
 	t.Helper()
@@ -292,12 +302,9 @@ func wantTheSampleOfAny(t *testing.T, in *instance) {
 // TestEngines runs every worker twice over each set of engines: a sample comes out as in one process, and then, while devices go on
 // sending, each engine's nodes and each worker's replicas are killed in turn and started again. Nothing is lost, nothing doubled.
 func TestEngines(t *testing.T) {
-	for name, set := range map[string]func(*testing.T) engineSet{
-		"NATS, ClickHouse, PostgreSQL":            overNATS,
-		"Kafka, ClickHouse, Elasticsearch and S3": overKafka,
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := set(t)
+	for _, set := range sets() {
+		t.Run(set.name, func(t *testing.T) {
+			s := set.over(t)
 			d := deploy(t, s)
 			sendASample(t, d.edges[0])
 			wantTheSampleOfAny(t, d.live(0))

@@ -306,14 +306,11 @@ func more(t *testing.T, devices []*ledgerDevice, n int, when string) {
 	})
 }
 
-// TestARollingRestartOverEngines is the same with every worker twice, over each set of engines.
-func TestARollingRestartOverEngines(t *testing.T) {
-	for name, set := range map[string]func(*testing.T) engineSet{
-		"NATS, ClickHouse, PostgreSQL":            overNATS,
-		"Kafka, ClickHouse, Elasticsearch and S3": overKafka,
-	} {
-		t.Run(name, func(t *testing.T) {
-			d := deploy(t, set(t))
+// TestEnginesUnderARollingRestart is TestARollingRestartLosesAndDoublesNothing with every worker twice, over each set of engines.
+func TestEnginesUnderARollingRestart(t *testing.T) {
+	for _, set := range sets() {
+		t.Run(set.name, func(t *testing.T) {
+			d := deploy(t, set.over(t))
 			for _, worker := range workers() {
 				for i := range 2 {
 					d.replica(worker, i).ready(t)
