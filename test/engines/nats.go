@@ -86,7 +86,7 @@ func natsFile(s *site, n int) string { return filepath.Join(s.node(n), "nats.con
 func natsConfiguration(s *site, nodes, n int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "server_name: %s-%d\nlisten: %q\nhttp: %q\n", s.engine, n, s.addr(n, "client"), s.addr(n, "monitor"))
-	fmt.Fprintf(&b, "jetstream { store_dir: %q, max_mem: 512M, max_file: 10G, sync_interval: always }\n", filepath.Join(s.node(n), "data"))
+	fmt.Fprintf(&b, "jetstream { store_dir: %q, max_mem: 512M, max_file: 64G, sync_interval: always }\n", filepath.Join(s.node(n), "data"))
 	if nodes > 1 {
 		var routes []string
 		for i := 1; i <= nodes; i++ {
