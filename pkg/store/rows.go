@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/millrace/millrace/pkg/bus"
@@ -12,6 +13,12 @@ import (
 type MessageRow struct {
 	telemetry.Message
 	Origin bus.Origin
+}
+
+// Newer reports whether a comes after b in the order in which the latest state is chosen: by event time, then origin.
+func Newer(a, b *MessageRow) bool {
+	return cmp.Or(cmp.Compare(a.EventTime, b.EventTime), cmp.Compare(a.Origin.Partition, b.Origin.Partition),
+		a.Origin.Compare(b.Origin.Position)) > 0
 }
 
 // StateWriter keeps device_state, one row a (tenant, device, channel), the latest by (event time, origin); and devices,
@@ -73,4 +80,9 @@ type WindowKey struct {
 	Tenant, DeviceID, ChannelKey string
 	WindowStart                  telemetry.Time
 	WindowLength                 int64 // nanoseconds
+}
+
+// KeyOf returns the key of a. It shares a's texts.
+func KeyOf(a *telemetry.Aggregate) WindowKey {
+	return WindowKey{Tenant: a.Tenant, DeviceID: a.DeviceID, ChannelKey: a.ChannelKey, WindowStart: a.WindowStart, WindowLength: a.WindowLength}
 }

@@ -13,21 +13,17 @@ import (
 // aggregateStore keeps aggregates, and their states in a table beside them.
 type aggregateStore struct{ *lane }
 
-func keyOf(a *telemetry.Aggregate) store.WindowKey {
-	return store.WindowKey{Tenant: a.Tenant, DeviceID: a.DeviceID, ChannelKey: a.ChannelKey, WindowStart: a.WindowStart, WindowLength: a.WindowLength}
-}
-
 // Write implements store.Writer. Of several rows with one key the last counts.
 func (s *aggregateStore) Write(ctx context.Context, commit store.Commit, rows []store.AggregateRow) error {
 	return s.write(ctx, commit, len(rows), func(ctx context.Context, w *writing) error {
 		last := make(map[store.WindowKey]int, len(rows))
 		for i := range rows {
-			last[keyOf(&rows[i].Aggregate)] = i
+			last[store.KeyOf(&rows[i].Aggregate)] = i
 		}
 		shown, states := newAggregateBlock(len(last)), newStateBlock(w, len(last))
 		for i := range rows {
 			r := &rows[i]
-			if last[keyOf(&r.Aggregate)] != i {
+			if last[store.KeyOf(&r.Aggregate)] != i {
 				continue
 			}
 			mixAggregate(w, r)

@@ -1,7 +1,6 @@
 package clickhouse
 
 import (
-	"cmp"
 	"context"
 	"sync"
 
@@ -27,12 +26,6 @@ type stateScratch struct {
 type channelKey struct{ tenant, device, channel string }
 
 func newStateStore(l *lane) *stateStore { return &stateStore{lane: l} }
-
-// newer orders the messages of one channel: the latest wins by event time, then origin.
-func newer(a, b *store.MessageRow) bool {
-	return cmp.Or(cmp.Compare(a.EventTime, b.EventTime), cmp.Compare(a.Origin.Partition, b.Origin.Partition),
-		a.Origin.Compare(b.Origin.Position)) > 0
-}
 
 func stateColumns() []columnType {
 	return []columnType{
@@ -106,7 +99,7 @@ func (s *stateScratch) take(rows []store.MessageRow, i int) {
 	case !known:
 		s.slots[key] = len(s.newest)
 		s.newest = append(s.newest, i)
-	case newer(m, &rows[s.newest[slot]]):
+	case store.Newer(m, &rows[s.newest[slot]]):
 		s.newest[slot] = i
 	}
 }

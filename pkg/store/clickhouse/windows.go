@@ -85,7 +85,7 @@ func (s *aggregateStore) readStates(
 			}
 			covered[by] = have
 		}
-		key := keyOf(&r.Aggregate)
+		key := store.KeyOf(&r.Aggregate)
 		old, ok := newest[key]
 		switch {
 		case through > have:
@@ -155,7 +155,7 @@ func (s *aggregateStore) readBare(ctx context.Context, keys []store.WindowKey, i
 		}
 		r.WindowStart, r.FirstTime, r.LastTime = telemetry.At(start), timeOf(first), timeOf(last)
 		r.Count, r.Revision, r.Final = uint64(count), uint32(revision), true //nolint:gosec // as it was written
-		into[keyOf(&r.Aggregate)] = r
+		into[store.KeyOf(&r.Aggregate)] = r
 	}
 	return errors.Join(rows.Err(), rows.Close())
 }

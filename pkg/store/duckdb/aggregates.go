@@ -70,10 +70,6 @@ func seriesOf(a *telemetry.Aggregate) series {
 	return series{a.Tenant, a.DeviceID, a.ChannelKey, a.WindowLength}
 }
 
-func keyOf(a *telemetry.Aggregate) store.WindowKey {
-	return store.WindowKey{Tenant: a.Tenant, DeviceID: a.DeviceID, ChannelKey: a.ChannelKey, WindowStart: a.WindowStart, WindowLength: a.WindowLength}
-}
-
 // Write implements store.Writer. Of several rows with one key the last counts. A first revision never replaces a row that counts more: a
 // worker that lost its state makes windows again from a log that may begin in the middle of them.
 func (s *aggregateStore) Write(ctx context.Context, commit store.Commit, rows []store.AggregateRow) error {
@@ -107,10 +103,10 @@ func (s *aggregateStore) Write(ctx context.Context, commit store.Commit, rows []
 func (s *aggregateStore) sort(rows []store.AggregateRow) (written []int, old []store.WindowKey) {
 	last := make(map[store.WindowKey]int, len(rows))
 	for i := range rows {
-		last[keyOf(&rows[i].Aggregate)] = i
+		last[store.KeyOf(&rows[i].Aggregate)] = i
 	}
 	for i := range rows {
-		key := keyOf(&rows[i].Aggregate)
+		key := store.KeyOf(&rows[i].Aggregate)
 		if last[key] != i {
 			continue
 		}
@@ -127,7 +123,7 @@ func withoutPoorer(tx *tx, rows []store.AggregateRow, written []int, old []store
 	first := make(map[store.WindowKey]uint64)
 	for _, i := range written {
 		if rows[i].Revision <= 1 {
-			first[keyOf(&rows[i].Aggregate)] = rows[i].Count
+			first[store.KeyOf(&rows[i].Aggregate)] = rows[i].Count
 		}
 	}
 	var keys []store.WindowKey
@@ -152,7 +148,7 @@ func withoutPoorer(tx *tx, rows []store.AggregateRow, written []int, old []store
 	if len(poorer) == 0 {
 		return written, old, nil
 	}
-	written = slices.DeleteFunc(written, func(i int) bool { return poorer[keyOf(&rows[i].Aggregate)] })
+	written = slices.DeleteFunc(written, func(i int) bool { return poorer[store.KeyOf(&rows[i].Aggregate)] })
 	return written, slices.DeleteFunc(old, func(k store.WindowKey) bool { return poorer[k] }), nil
 }
 

@@ -62,7 +62,7 @@ func readWindows(tx *tx, keys []store.WindowKey, found []store.AggregateRow) err
 		if err != nil {
 			return err
 		}
-		for _, i := range at[keyOf(&r.Aggregate)] {
+		for _, i := range at[store.KeyOf(&r.Aggregate)] {
 			found[i] = r
 		}
 	}

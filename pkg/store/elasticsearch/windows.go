@@ -23,10 +23,6 @@ func windowID(k *store.WindowKey) string {
 	return keyID(k.Tenant, k.DeviceID, k.ChannelKey, strconv.FormatInt(k.WindowLength, 10)+"@"+strconv.FormatInt(int64(k.WindowStart), 10))
 }
 
-func windowKey(a *telemetry.Aggregate) store.WindowKey {
-	return store.WindowKey{Tenant: a.Tenant, DeviceID: a.DeviceID, ChannelKey: a.ChannelKey, WindowStart: a.WindowStart, WindowLength: a.WindowLength}
-}
-
 // aggregateFault refuses numbers that JSON has no form for.
 func aggregateFault(a *telemetry.Aggregate) string {
 	if a.Count == 0 {
@@ -57,14 +53,14 @@ func aggregateFault(a *telemetry.Aggregate) string {
 func (s *aggregateStore) requests(rows []store.AggregateRow, commit int64) [][]byte {
 	last := make(map[store.WindowKey]int, len(rows))
 	for i := range rows {
-		last[windowKey(&rows[i].Aggregate)] = i
+		last[store.KeyOf(&rows[i].Aggregate)] = i
 	}
 	b := &bulk{request: &request{}}
 	var all [][]byte
 	members := strconv.AppendInt([]byte(`,"version_type":"external_gte","version":`), commit, 10)
 	for i := range rows {
 		r := &rows[i]
-		key := windowKey(&r.Aggregate)
+		key := store.KeyOf(&r.Aggregate)
 		if last[key] != i {
 			continue
 		}

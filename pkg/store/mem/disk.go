@@ -1,7 +1,6 @@
 package mem
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -26,12 +25,13 @@ type disk struct {
 
 func newDisk() *disk {
 	return &disk{
-		state:      newStates(),
-		messages:   newGrown(store.TableMessages, cloneMessage),
-		segments:   newGrown(TableSegments, cloneMessage),
-		logs:       newGrown(store.TableLogs, cloneMessage),
-		letters:    newLetters(),
-		aggregates: newKeyed(store.TableAggregates, windowKey, func(_, _ *store.AggregateRow) bool { return true }, cloneAggregate),
+		state:    newStates(),
+		messages: newGrown(store.TableMessages, cloneMessage),
+		segments: newGrown(TableSegments, cloneMessage),
+		logs:     newGrown(store.TableLogs, cloneMessage),
+		letters:  newLetters(),
+		aggregates: newKeyed(store.TableAggregates, func(r *store.AggregateRow) store.WindowKey { return store.KeyOf(&r.Aggregate) },
+			func(_, _ *store.AggregateRow) bool { return true }, cloneAggregate),
 		alarms: newKeyed(store.TableAlarms, func(a *telemetry.Alarm) string { return a.AlarmID },
 			func(next, old *telemetry.Alarm) bool { return next.Revision > old.Revision }, cloneAlarm),
 	}
@@ -87,23 +87,6 @@ func cloneAlarm(a *telemetry.Alarm) telemetry.Alarm {
 	c := *a // its texts are the engine's own, and never written again
 	c.Detail = slices.Clone(a.Detail)
 	return c
-}
-
-func windowKey(r *store.AggregateRow) store.WindowKey {
-	return store.WindowKey{
-		Tenant: r.Tenant, DeviceID: r.DeviceID, ChannelKey: r.ChannelKey, WindowStart: r.WindowStart, WindowLength: r.WindowLength,
-	}
-}
-
-// newer orders messages as the latest state does: by event time, then origin.
-func newer(a, b *store.MessageRow) bool {
-	if c := cmp.Compare(a.EventTime, b.EventTime); c != 0 {
-		return c > 0
-	}
-	if c := cmp.Compare(a.Origin.Partition, b.Origin.Partition); c != 0 {
-		return c > 0
-	}
-	return a.Origin.Compare(b.Origin.Position) > 0
 }
 
 // aggregateTable is a handle's writer of aggregates.

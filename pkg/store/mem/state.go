@@ -48,7 +48,7 @@ func newStates() *states {
 				continue
 			}
 			key := channelKey{r.Tenant, r.DeviceID, r.ChannelKey}
-			if old, ok := s.all[key]; !ok || newer(&r, &old) {
+			if old, ok := s.all[key]; !ok || store.Newer(&r, &old) {
 				s.all[key] = r
 			}
 		}
@@ -76,7 +76,7 @@ func (s *states) hear(r *store.MessageRow) {
 	key := deviceKey{r.Tenant, r.DeviceID}
 	d := s.devices[key]
 	d.Tenant, d.DeviceID = r.Tenant, r.DeviceID
-	if r.Kind == telemetry.KindSession && (d.Session == nil || newer(r, &d.session)) {
+	if r.Kind == telemetry.KindSession && (d.Session == nil || store.Newer(r, &d.session)) {
 		d.turn(r)
 	}
 	if r.Kind != telemetry.KindSession || d.Session != nil && d.Session.Connected {
