@@ -1,6 +1,7 @@
 package mem_test
 
 import (
+	"context"
 	"testing"
 
 	"github.com/millrace/millrace/pkg/store"
@@ -47,6 +48,23 @@ func TestHistoryThatIsHeldBack(t *testing.T) {
 		return storetest.HistoryStore{
 			HistoryWriter: s.Segments(),
 			Read:          func(*testing.T) []store.MessageRow { return append(s.Rows().Segments, s.Held()...) },
+			Crash:         func(*testing.T) storetest.HistoryStore { return wrap(again(s)) },
+		}
+	}
+	storetest.History(t, func(*testing.T) storetest.HistoryStore { return wrap(mem.New()) })
+}
+
+// through is history that holds nothing back.
+type through struct{ store.Writer[store.MessageRow] }
+
+func (through) Flush(context.Context) error { return nil }
+
+func TestHistoryThatIsWrittenThrough(t *testing.T) {
+	var wrap func(s *mem.Store) storetest.HistoryStore
+	wrap = func(s *mem.Store) storetest.HistoryStore {
+		return storetest.HistoryStore{
+			HistoryWriter: through{s.Messages()},
+			Read:          func(*testing.T) []store.MessageRow { return s.Rows().Messages },
 			Crash:         func(*testing.T) storetest.HistoryStore { return wrap(again(s)) },
 		}
 	}
