@@ -348,15 +348,13 @@ func (l *Log) lift(ctx context.Context, p *partition, t tail, end uint64) (uint6
 	if fill-at > fillsAtOnce {
 		l.cfg.Log.Warn("filling positions that were given and are lost", "partition", p.id.String(), "from", at+1, "through", fill)
 	}
-	msg := &nats.Msg{
-		Subject: p.subject, Data: AppendFrame(nil, nil), Header: nats.Header{fillerHeader: []string{strconv.FormatUint(t.real, 10)}},
-	}
+	nothing, after := AppendFrame(nil, nil), []string{strconv.FormatUint(t.real, 10)}
 	for at < fill {
 		n := min(fill-at, fillsAtOnce)
 		acks := make([]jetstream.PubAckFuture, n)
 		for i := range acks {
 			var err error
-			if acks[i], err = l.js.PublishMsgAsync(&nats.Msg{Subject: msg.Subject, Data: msg.Data, Header: nats.Header{fillerHeader: msg.Header[fillerHeader]}}); err != nil {
+			if acks[i], err = l.js.PublishMsgAsync(&nats.Msg{Subject: p.subject, Data: nothing, Header: nats.Header{fillerHeader: after}}); err != nil {
 				return 0, fmt.Errorf("fill %d: %w", at+1, err)
 			}
 		}
@@ -390,13 +388,10 @@ func (l *Log) Begins(ctx context.Context, id bus.PartitionID) (first uint64, at 
 	if err != nil {
 		return 0, time.Time{}, fmt.Errorf("find the beginning of %v: %w", id, err)
 	}
-	bounded, cause, cancel := l.bounded(ctx, requestTimeout)
-	defer cancel()
-	stream, err := l.js.Stream(bounded, p.stream)
+	state, err := l.state(ctx, p)
 	if err != nil {
-		return 0, time.Time{}, fmt.Errorf("find the beginning of %v: %w", id, errors.Join(cause(), err))
+		return 0, time.Time{}, fmt.Errorf("find the beginning of %v: %w", id, err)
 	}
-	state := stream.CachedInfo().State
 	if state.Msgs == 0 {
 		return state.LastSeq + 1, time.Time{}, nil
 	}

@@ -71,13 +71,22 @@ func (v *view) end(ctx context.Context) (bus.Position, error) {
 
 // Holds reports whether the partition has any record that was not trimmed away.
 func (v *view) Holds(ctx context.Context) (bool, error) {
-	bounded, cause, cancel := v.log.bounded(ctx, requestTimeout)
-	defer cancel()
-	stream, err := v.log.js.Stream(bounded, v.part.stream)
+	state, err := v.log.state(ctx, v.part)
 	if err != nil {
-		return false, fmt.Errorf("find what %s holds: %w", v.part.id, errors.Join(cause(), err))
+		return false, fmt.Errorf("find what %s holds: %w", v.part.id, err)
 	}
-	return stream.CachedInfo().State.Msgs > 0, nil
+	return state.Msgs > 0, nil
+}
+
+// state asks the server once what it has of p.
+func (l *Log) state(ctx context.Context, p *partition) (jetstream.StreamState, error) {
+	bounded, cause, cancel := l.bounded(ctx, requestTimeout)
+	defer cancel()
+	stream, err := l.js.Stream(bounded, p.stream)
+	if err != nil {
+		return jetstream.StreamState{}, errors.Join(cause(), err)
+	}
+	return stream.CachedInfo().State, nil
 }
 
 func (v *view) lastSequence(ctx context.Context) (uint64, error) {

@@ -30,7 +30,7 @@ func (s *Server) reopen(ctx context.Context) {
 		case <-s.bridge.unwritten:
 		}
 		s.cfg.Log.Error("the log could not be written: it is started again as soon as its disk takes writes", "dir", s.cfg.Dir, "error", s.bridge.lastFault())
-		pause := backoff.NewExponentialBackOff(backoff.WithMaxElapsedTime(0), backoff.WithInitialInterval(mendEvery), backoff.WithMaxInterval(mendMax))
+		again := backoff.NewExponentialBackOff(backoff.WithMaxElapsedTime(0), backoff.WithInitialInterval(mendEvery), backoff.WithMaxInterval(mendMax))
 		for err := s.probe(); ; err = s.probe() {
 			if err == nil {
 				err = s.again(ctx)
@@ -39,12 +39,10 @@ func (s *Server) reopen(ctx context.Context) {
 				s.cfg.Log.Info("the log was started again", "dir", s.cfg.Dir)
 				break
 			}
-			wait := pause.NextBackOff()
+			wait := again.NextBackOff()
 			s.cfg.Log.Warn("the log cannot be written yet", "dir", s.cfg.Dir, "error", err, "in", wait.Round(time.Millisecond))
-			select {
-			case <-ctx.Done():
+			if !pause(ctx, wait) {
 				return
-			case <-time.After(wait):
 			}
 		}
 	}
