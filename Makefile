@@ -70,7 +70,7 @@ SET      ?= embedded
 torture: ## break it while devices send: SEEDS=20 MESSAGES=1000000, SET=embedded|split|nats|kafka
 	go run ./test/torture/cmd/torture --set $(SET) --seed $(SEED) --seeds $(SEEDS) --messages $(MESSAGES) $(TORTURE)
 
-# RACE_WITHOUT leaves out the packages that it matches.
+# RACE_WITHOUT leaves out the packages that it matches; as everywhere in make, a $$ is written twice.
 RACE_WITHOUT ?= ^$$
 race: ## every package's tests under the race detector
 	go test -race -shuffle=on -short -timeout 20m $$(go list $(addsuffix /...,$(filter-out ./test/e2e,$(MODULES))) | grep -vE '$(RACE_WITHOUT)')
