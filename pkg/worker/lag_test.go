@@ -120,7 +120,6 @@ func TestTheLagIsTrueWhileReadingIsBroken(t *testing.T) {
 		w.sendFor(10)
 		settle(10 * time.Minute)
 		w.wantLag("all is read", 0, 0, 0)
-		var wait context.Context
 		wait, mend := context.WithCancel(t.Context())
 		w.log.SetFaults(mem.Faults{BeforeRead: func(ctx context.Context, _ bus.PartitionID, _ bus.Position) error {
 			select { // it hangs, without any error

@@ -17,10 +17,8 @@ const mendRecords = 300
 
 // mended is a log of one partition on an embedded server in dir, as an instance has it.
 type mended struct {
-	dir    string
-	log    *nats.Log
-	server *nats.Server
-	stop   func()
+	log  *nats.Log
+	stop func()
 }
 
 func openMended(t *testing.T, dir string) *mended {
@@ -37,17 +35,14 @@ func openMended(t *testing.T, dir string) *mended {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &mended{dir: dir, log: log, server: server}
+	m := &mended{log: log}
 	m.stop = func() {
 		m.stop = func() {}
-		closed := make(chan struct{})
-		conn.SetClosedHandler(nil)
 		if err := log.Close(); err != nil {
 			t.Error(err)
 		}
 		conn.Close()
 		server.Shutdown()
-		close(closed)
 	}
 	t.Cleanup(func() { m.stop() })
 	return m
