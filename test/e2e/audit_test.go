@@ -1,14 +1,11 @@
 package e2e
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os/exec"
 	"strconv"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,18 +15,11 @@ import (
 // audit runs `millrace audit` and returns its report and exit code.
 func (in *instance) audit(t *testing.T, args ...string) (*books.Report, int) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), binary(t, "millrace"), append([]string{"audit", "--url", in.http, "--format", "json"}, args...)...)
-	cmd.Env = environment()
-	var out, complaints bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &complaints
-	err := cmd.Run()
+	out, err := in.millrace(t, append([]string{"audit", "--format", "json"}, args...)...)
 	exit, failed := errors.AsType[*exec.ExitError](err)
-	if err != nil && !failed {
-		t.Fatal(err)
-	}
 	report := &books.Report{}
-	if err := json.Unmarshal(out.Bytes(), report); err != nil {
-		t.Fatalf("millrace audit: %v: %s %s", err, out.Bytes(), complaints.Bytes())
+	if unread := json.Unmarshal([]byte(out), report); unread != nil || err != nil && !failed {
+		t.Fatalf("millrace audit: %v: %s %v", unread, out, err)
 	}
 	if failed {
 		return report, exit.ExitCode()
@@ -44,35 +34,7 @@ func TestTheBooksBalanceWhateverIsKilled(t *testing.T) {
 	if testing.Short() {
 		kills = 2
 	}
-	dir := t.TempDir()
-	in := run(t, dir)
-	var mu sync.Mutex
-	addr := in.mqtt
-	address := func() string { mu.Lock(); defer mu.Unlock(); return addr }
-	devices := make([]*ledgerDevice, 6)
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	var all sync.WaitGroup
-	for i := range devices {
-		devices[i] = &ledgerDevice{id: "books-" + strconv.Itoa(i), begin: time.Now().Add(-time.Hour), pace: time.Millisecond}
-		all.Go(func() { devices[i].live(ctx, address) })
-	}
-	for kill := range kills {
-		progress := sum(devices)
-		eventually(t, fmt.Sprintf("messages are acknowledged before kill %d", kill), func() error {
-			if got := sum(devices); got < progress+6000 {
-				return fmt.Errorf("%d acknowledged since", got-progress)
-			}
-			return nil
-		})
-		in.kill()
-		in = run(t, dir)
-		mu.Lock()
-		addr = in.mqtt
-		mu.Unlock()
-	}
-	stop()
-	all.Wait()
+	in, devices := sendThroughKills(t, "books", 6, time.Millisecond, kills, func() int { return 6000 })
 	in.post(t, "/v1/devices/books-0/messages", "application/json", "{broken")
 	var report *books.Report
 	eventually(t, "everything has arrived", func() error {
@@ -81,17 +43,25 @@ func TestTheBooksBalanceWhateverIsKilled(t *testing.T) {
 		if code != 0 || !report.Balanced {
 			t.Fatalf("exit code %d: %+v", code, report.Breaches)
 		}
-		left := report.Total.Unread
-		for _, s := range report.Total.Stores {
-			left += s.OnTheWay
+		if report.Total.EdgeLetters == 0 {
+			return errors.New("the letter of the edge is not counted yet")
 		}
-		if left > 0 || report.Total.LettersMissing > 0 || report.Total.EdgeLetters == 0 {
-			return fmt.Errorf("%d are on the way", left)
-		}
-		return nil
+		return onTheWay(report)
 	})
 	checkBooks(t, in, report, devices)
 	in.stop(t)
+}
+
+// onTheWay returns an error while a report does not find everything in the stores yet.
+func onTheWay(r *books.Report) error {
+	left := r.Total.Unread + r.Total.LettersMissing
+	for _, s := range r.Total.Stores {
+		left += s.OnTheWay
+	}
+	if left > 0 {
+		return fmt.Errorf("%d are on the way: %+v", left, r.Total)
+	}
+	return nil
 }
 
 func checkBooks(t *testing.T, in *instance, report *books.Report, devices []*ledgerDevice) {

@@ -74,6 +74,64 @@ func (d *ledgerDevice) count() int {
 	return d.acknowledged
 }
 
+// ledger is devices that send until finish.
+type ledger struct {
+	all    []*ledgerDevice
+	finish func()
+}
+
+// pace is between two messages of a device that leaves the machine time for others.
+const pace = 20 * time.Millisecond
+
+// startLedger lets n devices of that name send at a pace; edge tells where to.
+func startLedger(t *testing.T, name string, n int, pace time.Duration, edge func() string) *ledger {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	l := &ledger{all: make([]*ledgerDevice, n)}
+	begin := time.Now().UTC().Truncate(time.Hour).Add(-3 * time.Hour) // so that every window has ended
+	var living sync.WaitGroup
+	for i := range l.all {
+		l.all[i] = &ledgerDevice{id: name + "-" + strconv.Itoa(i), begin: begin, pace: pace}
+		living.Go(func() { l.all[i].live(ctx, edge) })
+	}
+	l.finish = func() { stop(); living.Wait() }
+	t.Cleanup(l.finish)
+	return l
+}
+
+// more waits until n more messages are acknowledged.
+func (l *ledger) more(t *testing.T, n int, when string) {
+	t.Helper()
+	before := sum(l.all)
+	eventually(t, fmt.Sprintf("%d messages are acknowledged %s", n, when), func() error {
+		if got := sum(l.all) - before; got < n {
+			return fmt.Errorf("%d are", got)
+		}
+		return nil
+	})
+}
+
+// sendThroughKills lets n devices send to an instance that is killed so often, each time after as many more messages as more says. It
+// returns the last life and the devices, which have ended.
+func sendThroughKills(t *testing.T, name string, n int, pace time.Duration, kills int, more func() int) (*instance, []*ledgerDevice) {
+	t.Helper()
+	dir := t.TempDir()
+	in := run(t, dir)
+	var mu sync.Mutex
+	addr := in.mqtt
+	l := startLedger(t, name, n, pace, func() string { mu.Lock(); defer mu.Unlock(); return addr })
+	for kill := range kills {
+		l.more(t, more(), fmt.Sprintf("before kill %d", kill))
+		in.kill()
+		in = run(t, dir)
+		mu.Lock()
+		addr = in.mqtt
+		mu.Unlock()
+	}
+	l.finish()
+	return in, l.all
+}
+
 // TestKillLosesAndDoublesNothing kills the process ten times at different moments while devices send and retry. In the end
 // every acknowledged message is there, and none is there twice.
 func TestKillLosesAndDoublesNothing(t *testing.T) {
@@ -81,37 +139,8 @@ func TestKillLosesAndDoublesNothing(t *testing.T) {
 	if testing.Short() {
 		kills = 2
 	}
-	dir := t.TempDir()
-	in := run(t, dir)
-	var mu sync.Mutex
-	addr := in.mqtt
-	address := func() string { mu.Lock(); defer mu.Unlock(); return addr }
-	begin := time.Now().UTC().Truncate(time.Hour).Add(-3 * time.Hour) // so that every window has ended
-	devices := make([]*ledgerDevice, 20)
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	var all sync.WaitGroup
-	for i := range devices {
-		devices[i] = &ledgerDevice{id: "ledger-" + strconv.Itoa(i), begin: begin}
-		all.Go(func() { devices[i].live(ctx, address) })
-	}
 	chance := rand.New(rand.NewPCG(1, 2))
-	for kill := range kills {
-		progress := sum(devices)
-		eventually(t, fmt.Sprintf("messages are acknowledged before kill %d", kill), func() error {
-			if got := sum(devices); got < progress+200+chance.IntN(3000) {
-				return fmt.Errorf("%d acknowledged since", got-progress)
-			}
-			return nil
-		})
-		in.kill()
-		in = run(t, dir)
-		mu.Lock()
-		addr = in.mqtt
-		mu.Unlock()
-	}
-	stop()
-	all.Wait()
+	in, devices := sendThroughKills(t, "ledger", 20, 0, kills, func() int { return 200 + chance.IntN(3000) })
 	checkLedger(t, in, devices)
 }
 

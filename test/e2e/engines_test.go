@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/millrace/millrace/pkg/enginetest"
 	"github.com/millrace/millrace/pkg/store/archive"
@@ -310,7 +308,7 @@ func TestEngines(t *testing.T) {
 			wantTheSampleOfAny(t, d.live(0))
 			wantTheSampleOfAny(t, d.live(1))
 			f := follow(t, d)
-			devices := startLedger(t, d)
+			devices := startLedger(t, "ledger", 10, pace, d.edge)
 			for _, n := range s.nodes {
 				devices.more(t, 300, "before "+n.name+" is killed")
 				n.Kill(t, n.node)
@@ -332,42 +330,6 @@ func TestEngines(t *testing.T) {
 			}
 		})
 	}
-}
-
-// ledger is many devices that send until finish.
-type ledger struct {
-	all    []*ledgerDevice
-	stop   context.CancelFunc
-	finish func()
-}
-
-const pace = 20 * time.Millisecond // between two messages of a device
-
-func startLedger(t *testing.T, d *deployment) *ledger {
-	t.Helper()
-	ctx, stop := context.WithCancel(t.Context())
-	l := &ledger{all: make([]*ledgerDevice, 10), stop: stop}
-	begin := time.Now().UTC().Truncate(time.Hour).Add(-3 * time.Hour) // so that every window has ended
-	var living sync.WaitGroup
-	for i := range l.all {
-		l.all[i] = &ledgerDevice{id: "ledger-" + strconv.Itoa(i), begin: begin, pace: pace}
-		living.Go(func() { l.all[i].live(ctx, d.edge) })
-	}
-	l.finish = func() { stop(); living.Wait() }
-	t.Cleanup(l.finish)
-	return l
-}
-
-// more waits until n more messages are acknowledged.
-func (l *ledger) more(t *testing.T, n int, when string) {
-	t.Helper()
-	before := sum(l.all)
-	eventually(t, fmt.Sprintf("%d messages are acknowledged %s", n, when), func() error {
-		if got := sum(l.all) - before; got < n {
-			return fmt.Errorf("%d are", got)
-		}
-		return nil
-	})
 }
 
 // checkEngines holds every table against the ledger.

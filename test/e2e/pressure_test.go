@@ -11,7 +11,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,7 +20,6 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/pkg/bus"
-	"github.com/millrace/millrace/pkg/bus/nats"
 	"github.com/millrace/millrace/pkg/mqtt"
 )
 
@@ -114,16 +112,7 @@ func (f *filler) post(body []byte) (accepted bool) {
 // for, then the edge refuses: 503 with Retry-After, and no PUBACK. Memory stays within its bound, and the lag that the router tells is
 // what the log says. When the stores go on, all is drained faster than it came, and everything that was accepted is there once.
 func TestAStoreThatIsDownUnderFullLoad(t *testing.T) {
-	server, err := nats.Embedded(t.Context(), nats.EmbeddedConfig{Dir: t.TempDir(), Addr: "127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Shutdown)
-	dir := t.TempDir()
-	config := filepath.Join(dir, "millrace.yml")
-	if err := os.WriteFile(config, fmt.Appendf(nil, pressureConfig, server.Addr()), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	dir, config, url := overServer(t, pressureConfig)
 	worker := func(name string) *process {
 		return start(t, name, []string{"GOMEMLIMIT=" + goMemory}, "--config", config, "--log-format", "json")
 	}
@@ -131,7 +120,7 @@ func TestAStoreThatIsDownUnderFullLoad(t *testing.T) {
 	stores := run(t, dir, "--config", config)
 	f := newFiller(t, "http://"+edge.logged(t, "listening", "protocol", "http"))
 	addr := edge.logged(t, "listening", "protocol", "mqtt")
-	log := openLog(t, server.Addr())
+	log := openLog(t, url)
 
 	// Before, a device gets its answers, and all is read.
 	c, err := mqtt.Dial(t.Context(), mqtt.ClientOptions{Addr: addr, ClientID: "before", CleanStart: true})

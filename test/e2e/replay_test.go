@@ -123,11 +123,16 @@ var passed = regexp.MustCompile(`(\d+) records passed: (\d+) from the log, (\d+)
 // replay runs millrace replay and returns how many records passed from the log and from the archive.
 func (in *instance) replay(t *testing.T, worker, into string, args ...string) (fromLog, fromArchive int) {
 	t.Helper()
-	out, err := in.millrace(t, append([]string{"replay", "--data", in.data, "--worker", worker, "--into", into}, args...)...)
+	args = append([]string{"replay", "--worker", worker, "--into", into}, args...)
+	if in.data != "" {
+		args = append(args, "--data", in.data)
+	}
+	out, err := in.millrace(t, args...)
 	m := passed.FindStringSubmatch(out)
 	if err != nil || m == nil {
 		t.Fatalf("replay %s: %v\n%s", worker, err, out)
 	}
+	t.Logf("replay %s: %s", worker, m[0])
 	return number(t, m[2]), number(t, m[3])
 }
 

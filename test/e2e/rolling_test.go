@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -240,70 +238,34 @@ func (f *fleet) sql() *instance {
 // and send again what got no answer. Each process drains in time and ends well; nothing is lost, nothing doubled, nothing a dead letter;
 // and no partition stands still for long.
 func TestARollingRestartLosesAndDoublesNothing(t *testing.T) {
-	server, err := nats.Embedded(t.Context(), nats.EmbeddedConfig{Dir: t.TempDir(), Addr: "127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Shutdown)
-	dir := t.TempDir()
-	f := &fleet{config: filepath.Join(dir, "millrace.yml"), data: dir, all: map[string]*process{}, edges: map[string]string{}}
-	if err := os.WriteFile(f.config, fmt.Appendf(nil, rollingConfig, server.Addr()), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	dir, config, url := overServer(t, rollingConfig)
+	f := &fleet{config: config, data: dir, all: map[string]*process{}, edges: map[string]string{}}
 	names := []string{"router/0", "router/1", "ingest/0", "ingest/1", "millrace/0"}
 	for _, name := range names {
 		f.start(t, name)
 	}
-	log := openLog(t, server.Addr())
+	log := openLog(t, url)
 
-	devices, finish := f.send(t, 16)
+	l := startLedger(t, "ledger", 16, pace, f.edge)
 	s := watchStalls(t, map[string]func(context.Context) (map[int]uint64, error){
 		"edge":            partitionEnds(log, bus.Ingested),
 		"router":          partitionEnds(log, bus.Telemetry),
 		"aggregator":      partitionEnds(log, bus.Aggregates),
 		"alerting":        partitionEnds(log, bus.Alarms),
-		"history-writer":  newestRows(f.sql, "device_messages", devices, log.Partitions(bus.Telemetry)),
-		"state-projector": newestRows(f.sql, "device_state", devices, log.Partitions(bus.Telemetry)),
+		"history-writer":  newestRows(f.sql, "device_messages", l.all, log.Partitions(bus.Telemetry)),
+		"state-projector": newestRows(f.sql, "device_state", l.all, log.Partitions(bus.Telemetry)),
 	})
 	for _, name := range names {
-		more(t, devices, 300, "before "+name+" is restarted")
+		l.more(t, 300, "before "+name+" is restarted")
 		drained := f.stop(t, name)
 		f.start(t, name)
 		t.Logf("%s drained in %v", name, drained.Round(time.Millisecond))
 	}
-	more(t, devices, 300, "in the end")
+	l.more(t, 300, "in the end")
 	s.finish(t, stallMax)
-	finish()
-	checkLedger(t, f.sql(), devices)
+	l.finish()
+	checkLedger(t, f.sql(), l.all)
 	f.sql().wantRows(t, "SELECT count(*) FROM dead_letters", []string{"0"})
-}
-
-// send lets devices send until finish.
-func (f *fleet) send(t *testing.T, n int) (devices []*ledgerDevice, finish func()) {
-	t.Helper()
-	ctx, stop := context.WithCancel(t.Context())
-	begin := time.Now().UTC().Truncate(time.Hour).Add(-3 * time.Hour) // so that every window has ended
-	var living sync.WaitGroup
-	for i := range n {
-		d := &ledgerDevice{id: "ledger-" + strconv.Itoa(i), begin: begin, pace: pace}
-		devices = append(devices, d)
-		living.Go(func() { d.live(ctx, f.edge) })
-	}
-	finish = func() { stop(); living.Wait() }
-	t.Cleanup(finish)
-	return devices, finish
-}
-
-// more waits until n more messages are acknowledged.
-func more(t *testing.T, devices []*ledgerDevice, n int, when string) {
-	t.Helper()
-	before := sum(devices)
-	eventually(t, fmt.Sprintf("%d messages are acknowledged %s", n, when), func() error {
-		if got := sum(devices) - before; got < n {
-			return fmt.Errorf("%d are", got)
-		}
-		return nil
-	})
 }
 
 // TestEnginesUnderARollingRestart is TestARollingRestartLosesAndDoublesNothing with every worker twice, over each set of engines.
@@ -316,7 +278,7 @@ func TestEnginesUnderARollingRestart(t *testing.T) {
 					d.replica(worker, i).ready(t)
 				}
 			}
-			l := startLedger(t, d)
+			l := startLedger(t, "ledger", 10, pace, d.edge)
 			const partitions = 4
 			asked := func() *instance { return d.live(0) }
 			s := watchStalls(t, map[string]func(context.Context) (map[int]uint64, error){

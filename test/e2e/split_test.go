@@ -29,29 +29,37 @@ live:
 
 // split is a deployment of several processes over one NATS server.
 type split struct {
-	config string
 	edge   *instance // ingest: where devices send
 	stores *instance // millrace run with the rest: where SQL is
 	live   *instance // live: where dashboards subscribe
 	router *process
 }
 
-func runSplit(t *testing.T) *split {
+// overServer starts a NATS server for a test, and writes a configuration into a folder of its own: format, in which %s stands for the
+// server's URL.
+func overServer(t *testing.T, format string) (dir, config, url string) {
 	t.Helper()
 	server, err := nats.Embedded(t.Context(), nats.EmbeddedConfig{Dir: t.TempDir(), Addr: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Shutdown)
-	dir := t.TempDir()
-	s := &split{config: filepath.Join(dir, "millrace.yml")}
-	if err := os.WriteFile(s.config, fmt.Appendf(nil, splitConfig, server.Addr()), 0o600); err != nil {
+	dir, url = t.TempDir(), server.Addr()
+	config = filepath.Join(dir, "millrace.yml")
+	if err := os.WriteFile(config, fmt.Appendf(nil, format, url), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	worker := func(name string) *process { return start(t, name, nil, "--config", s.config, "--log-format", "json") }
+	return dir, config, url
+}
+
+func runSplit(t *testing.T) *split {
+	t.Helper()
+	dir, config, _ := overServer(t, splitConfig)
+	s := &split{}
+	worker := func(name string) *process { return start(t, name, nil, "--config", config, "--log-format", "json") }
 	s.router = worker("router")
 	edge, live := worker("ingest"), worker("live")
-	s.stores = run(t, dir, "--config", s.config, "--set", "live.nats=false")
+	s.stores = run(t, dir, "--config", config, "--set", "live.nats=false")
 	s.edge = &instance{process: edge, mqtt: edge.logged(t, "listening", "protocol", "mqtt"), http: "http://" + edge.logged(t, "listening", "protocol", "http")}
 	s.live = &instance{process: live, http: "http://" + live.logged(t, "serving live events and queries", "", "")}
 	return s
