@@ -17,13 +17,13 @@ const (
 
 // suspectWrite is given what a write failed of. Where the store takes other writes, it returns what makes the next life try fewer records
 // at once: a row that the engine cannot write, and does not refuse by name, would hold up its partition for ever. It never does while the
-// store is down, or full: then the other write fails as well.
+// store is down, or full: then the other write fails as well. Nor does it in a share that is being left, which has no next life.
 func (s *share[Row]) suspectWrite(ctx context.Context, attempts int, err error) error {
 	enough := attemptsMax
 	if s.care.limit > 0 {
 		enough = attemptsCarefulMax
 	}
-	if _, buffered := s.loop.Store.(store.Buffered); buffered || attempts < enough || s.gathered == 0 || s.probe(ctx) != nil {
+	if _, buffered := s.loop.Store.(store.Buffered); buffered || attempts < enough || s.gathered == 0 || s.isLeft() || s.probe(ctx) != nil {
 		return err
 	}
 	s.loop.Metrics.isolations.WithLabelValues(s.loop.Worker).Inc()

@@ -55,6 +55,15 @@ func (s *share[Row]) retry(ctx context.Context, what string, f func() error) err
 	}
 }
 
+func (s *share[Row]) isLeft() bool {
+	select {
+	case <-s.leaving:
+		return true
+	default:
+		return false
+	}
+}
+
 // final says that trying again is of no use, or does harm: a position past the end of a log that was wiped would be found some
 // time, and all before it would be skipped.
 func final(err error) bool {
