@@ -16,7 +16,7 @@ import (
 // WorkerEdge and WorkerRouter are what accounts say who wrote them.
 const (
 	WorkerEdge   = "ingest"
-	WorkerRouter = "router"
+	WorkerRouter = bus.Router
 )
 
 const (

@@ -46,6 +46,9 @@ type Log interface {
 	Subscribe(ctx context.Context, group string, topics []string, own func(context.Context, Share) error) error
 	// Partition opens a partition for reading outside of any group. Commit on it is an error.
 	Partition(ctx context.Context, id PartitionID) (Partition, error)
+	// Reached returns how far group, of which the caller need not be a member, has committed partition id; zero where it has committed
+	// nothing. It may be a moment old and is never ahead.
+	Reached(ctx context.Context, group string, id PartitionID) (Position, error)
 	// Close ends everything that is under way. What Append acknowledged stays.
 	Close() error
 }

@@ -18,6 +18,9 @@ const (
 	Books         = "books"          // what edge and router count of their own work, which no group reads; telemetry.Account
 )
 
+// Router is the consumer group of the router, which reads Ingested: what it has not read may still come to every other worker.
+const Router = "router"
+
 // redeliveredPartition is the partition of the origins of Redelivered's partition 0: beyond every partition of Ingested.
 const redeliveredPartition = 1 << 19
 

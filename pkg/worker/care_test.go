@@ -156,7 +156,7 @@ func TestARecordFromWhichTheTaskDoesNotComeBackIsADeadLetter(t *testing.T) {
 // ticking panics in each tick.
 type ticking struct{ worker.Decide[text] }
 
-func (ticking) Tick(*worker.Output[text], telemetry.Time, bool) { panic("tick") }
+func (ticking) Tick(*worker.Output[text], telemetry.Time, telemetry.Time) { panic("tick") }
 
 func TestATickThatPanicsShowsItsReason(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -34,6 +34,8 @@ type Loop[Row any] struct {
 	Worker string   // name of the worker and of its consumer group
 	Topics []string // all have the same number of partitions; unless bus.Ingested or bus.DeadLetters is one, the loop also reads bus.Redelivered
 	Bus    bus.Log
+	// Upstream says from where the records come: the clock that a task is told goes no further than these groups have passed on.
+	Upstream []Upstream
 	// Store takes the rows and keeps the progress; nil for a worker that only publishes, whose progress the bus keeps. Where it
 	// is store.Buffered, it is flushed on a drain and only what is on disk is committed to the bus.
 	Store store.Writer[Row]

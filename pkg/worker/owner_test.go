@@ -31,7 +31,7 @@ func (s *teller) Add(out *worker.Output[text], _ string, r bus.Record) error {
 	return nil
 }
 
-func (s *teller) Tick(*worker.Output[text], telemetry.Time, bool) {}
+func (s *teller) Tick(*worker.Output[text], telemetry.Time, telemetry.Time) {}
 
 func (s *teller) Snapshot(dst []byte) ([]byte, error) {
 	return strconv.AppendInt(dst, int64(s.seen), 10), nil

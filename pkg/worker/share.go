@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -25,6 +26,7 @@ type share[Row any] struct {
 	hand     *inHand     // what the next process must know, should this one die
 	steps    steps       // safe for concurrent use, as far as supervise needs it
 	parts    []*part
+	upstream []upstream
 	task     Task[Row]
 	owner    uint64   // names this life in what it writes
 	stateful Stateful // nil where the task has no state, or there is nowhere to keep it
@@ -102,6 +104,9 @@ func (s *share[Row]) begin(ctx context.Context) error {
 			return err
 		}
 		progress = append(progress, p.progress.Clone())
+	}
+	if err := s.retry(ctx, "open what is upstream", func() error { return s.findUpstream(ctx) }); err != nil {
+		return err
 	}
 	task, err := s.loop.NewTask(s.bus.Number)
 	if err != nil {
@@ -302,9 +307,9 @@ func (s *share[Row]) silent() bool {
 func (s *share[Row]) tick(ctx context.Context) error {
 	// The clock is read first: what was appended before now is then either taken or seen as unread.
 	now := s.loop.Now()
-	idle := s.idle(ctx)
+	through := s.complete(ctx, telemetry.At(now))
 	err := s.step(func() error {
-		return guard(func() { s.task.Tick(&s.out, telemetry.At(now), idle) })
+		return guard(func() { s.task.Tick(&s.out, telemetry.At(now), through) })
 	})
 	if err != nil {
 		return err
@@ -316,6 +321,11 @@ func (s *share[Row]) tick(ctx context.Context) error {
 		return nil
 	}
 	return s.hint(ctx, false)
+}
+
+// moved says that records came since the last tick.
+func (s *share[Row]) moved() bool {
+	return len(s.fetched) > 0 || slices.ContainsFunc(s.parts, func(p *part) bool { return p.moved })
 }
 
 // idle says whether nothing of the share is unread. Asking the log for an end costs it a few requests, so it is asked where

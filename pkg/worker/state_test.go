@@ -40,7 +40,8 @@ func (s *sum) Add(_ *worker.Output[text], _ string, r bus.Record) error {
 	return nil
 }
 
-func (s *sum) Tick(out *worker.Output[text], _ telemetry.Time, idle bool) {
+func (s *sum) Tick(out *worker.Output[text], now, through telemetry.Time) {
+	idle := through == now
 	s.ticks = append(s.ticks, idle)
 	if idle && s.told != s.total {
 		s.told = s.total

@@ -12,10 +12,11 @@ type Task[Row any] interface {
 	// its reason, and what Add appended to out for it is taken back. A panic throws the task away; a fresh one begins from the last
 	// commit, and the second panic on one record refuses it.
 	Add(out *Output[Row], topic string, r bus.Record) error
-	// Tick tells the wall clock, about once a second. idle says that nothing of the share was unread at now; a task that
-	// is not Stateful may be told so up to 5 s late. A drain does not tick: what the clock would have closed, it closes after the
-	// restart.
-	Tick(out *Output[Row], now telemetry.Time, idle bool)
+	// Tick tells the wall clock, about once a second, and the time before which the task has everything: what was appended to the share's
+	// topics, and to those of the loop's Upstream. through is 0 where something of the share is unread, and stands still while upstream
+	// does; a task that is not Stateful may be told of it up to 5 s late. A drain does not tick: what the clock would have
+	// closed, it closes after the restart.
+	Tick(out *Output[Row], now, through telemetry.Time)
 }
 
 // Stateful is a Task whose state must outlive the process. The state covers exactly what Add and Tick have been given.
@@ -63,4 +64,4 @@ type Decide[Row any] func(out *Output[Row], topic string, r bus.Record) error
 func (d Decide[Row]) Add(out *Output[Row], topic string, r bus.Record) error { return d(out, topic, r) }
 
 // Tick does nothing.
-func (d Decide[Row]) Tick(*Output[Row], telemetry.Time, bool) {}
+func (d Decide[Row]) Tick(*Output[Row], telemetry.Time, telemetry.Time) {}

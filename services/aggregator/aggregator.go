@@ -54,7 +54,7 @@ func Run(ctx context.Context, cfg Config, d Deps) error {
 	windows := cfg.windows()
 	finish := &finisher{store: d.Store, metrics: counts, log: d.Log, now: d.Now, keep: cfg.stateAge()}
 	loop := worker.Loop[store.AggregateRow]{
-		Worker: Worker, Topics: Topics(), Bus: d.Bus,
+		Worker: Worker, Topics: Topics(), Bus: d.Bus, Upstream: []worker.Upstream{{Group: bus.Router, Topic: bus.Ingested}},
 		Store: d.Store, Checkpoints: d.Store,
 		NewTask: func(share int) (worker.Task[store.AggregateRow], error) {
 			own := windows

@@ -112,6 +112,8 @@ func ruleLoop(cfg Config, d Deps, m *metrics, compiled []*engine.Rule) *worker.L
 	shares := max(1, d.Bus.Partitions(bus.Telemetry))
 	return &worker.Loop[telemetry.Alarm]{
 		Worker: Worker, Topics: engine.Topics(), Bus: d.Bus, Store: d.Store, Checkpoints: d.Store,
+		// Nobody is silent because the router is down.
+		Upstream: []worker.Upstream{{Group: bus.Router, Topic: bus.Ingested}},
 		NewTask: func(share int) (worker.Task[telemetry.Alarm], error) {
 			hooks := m.hooks()
 			hooks.RuleChanged = m.ruleChanged(share)

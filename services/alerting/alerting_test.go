@@ -145,8 +145,19 @@ func (w *tester) append(topic string, value []byte) {
 	}
 }
 
+// say has a device send, and a router pass it on.
 func (w *tester) say(device, channel, value string) {
 	w.t.Helper()
+	w.append(bus.Telemetry, w.message(device, channel, value))
+}
+
+// take has a device send what no router has seen yet.
+func (w *tester) take(device, channel, value string) {
+	w.t.Helper()
+	w.append(bus.Ingested, w.message(device, channel, value))
+}
+
+func (w *tester) message(device, channel, value string) []byte {
 	now := telemetry.At(time.Now())
 	m := telemetry.Message{
 		Tenant: telemetry.DefaultTenant, DeviceID: device, Kind: telemetry.KindChannel, ChannelKey: channel, ChannelValue: []byte(value),
@@ -155,7 +166,7 @@ func (w *tester) say(device, channel, value string) {
 	if _, err := fmt.Sscan(value, &m.Value); err == nil {
 		m.HasValue = true
 	}
-	w.append(bus.Telemetry, telemetry.AppendMessage(nil, &m))
+	return telemetry.AppendMessage(nil, &m)
 }
 
 func (w *tester) alarm(rule string) telemetry.Alarm {
@@ -251,6 +262,47 @@ func TestASilentDeviceIsMissedAcrossARestart(t *testing.T) {
 		if a = w.alarm("device-silent"); a.State != telemetry.AlarmCleared {
 			t.Errorf("cleared: %+v", a)
 		}
+	})
+}
+
+func TestNobodyIsSilentBecauseTheRouterIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTester(t)
+		routed := 0
+		route := func() { // what a router does: it appends, then commits
+			all := w.log.Records(bus.PartitionID{Topic: bus.Ingested})
+			for _, r := range all[routed:] {
+				w.append(bus.Telemetry, r.Value)
+			}
+			routed = len(all)
+			ctx, cancel := context.WithCancel(t.Context())
+			if err := w.log.Subscribe(ctx, bus.Router, []string{bus.Ingested}, func(_ context.Context, s bus.Share) error {
+				cancel()
+				return s.Partitions[0].Commit(t.Context(), bus.Progress{Through: all[len(all)-1].Position})
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.start()
+		w.take("thermostat-4", "setpoint", "37")
+		route()
+		for range 30 { // ten minutes, in which the device sends and nothing is routed
+			<-time.After(20 * time.Second)
+			w.take("thermostat-4", "setpoint", "37")
+		}
+		if all := w.store.all(); len(all) != 0 {
+			t.Errorf("alarms while the router was down: %+v", all)
+		}
+		route()
+		<-time.After(30 * time.Second)
+		if all := w.store.all(); len(all) != 0 {
+			t.Errorf("alarms when it was back: %+v", all)
+		}
+		<-time.After(time.Minute)
+		if a := w.alarm("device-silent"); a.State != telemetry.AlarmRaised {
+			t.Errorf("when the device was silent indeed: %+v", a)
+		}
+		w.stop()
 	})
 }
 

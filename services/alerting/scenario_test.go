@@ -126,7 +126,7 @@ func (p *player) play(line string) string {
 	now := p.at(taken)
 	topic, r := p.record(now, p.at(cmpOr(event, taken)), words[1:])
 	if topic == "" {
-		p.engine.Tick(&p.out, now, true)
+		p.engine.Tick(&p.out, now, now)
 		return p.changes()
 	}
 	p.origin++

@@ -93,7 +93,7 @@ func markEscaped(d *telemetry.DeadLetter) {
 }
 
 // Tick implements worker.Task.
-func (t *letters) Tick(*worker.Output[store.DeadLetterRow], telemetry.Time, bool) {}
+func (t *letters) Tick(*worker.Output[store.DeadLetterRow], telemetry.Time, telemetry.Time) {}
 
 // take reports whether d is new. What never was on the log has no identity and is always new.
 func (t *letters) take(d *telemetry.DeadLetter) bool {

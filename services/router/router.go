@@ -31,7 +31,7 @@ import (
 )
 
 // Worker is the name of the worker and of its consumer group.
-const Worker = "router"
+const Worker = bus.Router
 
 const reloadDefault = time.Second
 

@@ -155,7 +155,7 @@ func (t *task) repeated(head *telemetry.Header) bool {
 }
 
 // Tick counts what the memory has forgotten.
-func (t *task) Tick(*worker.Output[none], telemetry.Time, bool) {
+func (t *task) Tick(*worker.Output[none], telemetry.Time, telemetry.Time) {
 	if t.memory == nil {
 		return
 	}

@@ -69,7 +69,7 @@ func (t *projector) Add(out *worker.Output[store.MessageRow], _ string, r bus.Re
 }
 
 // Tick implements worker.Task.
-func (t *projector) Tick(*worker.Output[store.MessageRow], telemetry.Time, bool) {}
+func (t *projector) Tick(*worker.Output[store.MessageRow], telemetry.Time, telemetry.Time) {}
 
 // state takes t.message as the state of its channel, unless a newer one has come.
 func (t *projector) state(out *worker.Output[store.MessageRow], origin bus.Origin) {

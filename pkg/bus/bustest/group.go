@@ -37,6 +37,14 @@ func commits(t *testing.T, d Driver) {
 		return expect(p, ahead)
 	})
 	again := i.Again(t)
+	for group, want := range map[string]bus.Position{"g": ahead.Through, "other": {}} {
+		if got, err := again.Reached(within(t), group, firstPartition()); err != nil || got != want {
+			t.Errorf("a stranger is told that %s has reached %v (%v), want %v", group, got, err, want)
+		}
+	}
+	if got, err := again.Reached(within(t), "g", bus.PartitionID{Topic: "none"}); !errors.Is(err, bus.ErrUnknownTopic) {
+		t.Errorf("of a topic that is none: %v, %v", got, err)
+	}
 	withShare(t, again, "other", func(p bus.Partition) error { return expect(p, bus.Progress{}) })
 	withShare(t, again, "g", func(p bus.Partition) error {
 		if err := p.Commit(within(t), bus.Progress{Through: recs[0].Position}); err != nil {

@@ -75,21 +75,28 @@ func (c *commit) load(ctx context.Context) error {
 	if err := l.fault(); err != nil || c.known {
 		return err
 	}
-	ctx, cancel := l.bounded(ctx, requestTimeout)
-	defer cancel()
-	res, err := l.fetchOffsets(ctx, &kafkago.OffsetFetchRequest{
-		GroupID: c.member.group, Topics: map[string][]int{c.part.topic: {int(c.part.number)}},
-	})
+	progress, exists, err := l.committed(ctx, c.member.group, c.part)
 	if err != nil {
 		return err
 	}
-	list := res.Topics[c.part.topic]
-	if len(list) != 1 || list[0].Error != nil {
-		return fmt.Errorf("offset fetch: %d partitions, want 1: %w", len(list), errors.Join(errReply, firstError(list)))
-	}
-	c.progress, c.exists = parseCommit(list[0].CommittedOffset, list[0].Metadata)
-	c.known = true
+	c.known, c.exists, c.progress = true, exists, progress
 	return nil
+}
+
+// committed asks what a group, by Kafka's name for it, has committed on a partition.
+func (l *Log) committed(ctx context.Context, group string, p *partition) (progress bus.Progress, exists bool, err error) {
+	ctx, cancel := l.bounded(ctx, requestTimeout)
+	defer cancel()
+	res, err := l.fetchOffsets(ctx, &kafkago.OffsetFetchRequest{GroupID: group, Topics: map[string][]int{p.topic: {int(p.number)}}})
+	if err != nil {
+		return bus.Progress{}, false, err
+	}
+	list := res.Topics[p.topic]
+	if len(list) != 1 || list[0].Error != nil {
+		return bus.Progress{}, false, fmt.Errorf("offset fetch: %d partitions, want 1: %w", len(list), errors.Join(errReply, firstError(list)))
+	}
+	progress, exists = parseCommit(list[0].CommittedOffset, list[0].Metadata)
+	return progress, exists, nil
 }
 
 // fetchOffsets asks for what a group has committed, until ctx ends where its coordinator is just moving to another broker.

@@ -102,6 +102,22 @@ func (l *Log) Partition(_ context.Context, id bus.PartitionID) (bus.Partition, e
 	return &view{log: l, part: p}, nil
 }
 
+// Reached implements bus.Log.
+func (l *Log) Reached(ctx context.Context, group string, id bus.PartitionID) (bus.Position, error) {
+	p, err := l.partition(id)
+	if err == nil {
+		err = l.fault()
+	}
+	if err != nil {
+		return bus.Position{}, fmt.Errorf("read the commit of %s on %s: %w", group, id, err)
+	}
+	progress, _, err := l.committed(ctx, l.cfg.Prefix+group, p)
+	if err != nil {
+		return bus.Position{}, fmt.Errorf("read the commit of %s on %s: %w", group, id, l.why(err))
+	}
+	return progress.Through, nil
+}
+
 // Close ends reads and subscriptions with bus.ErrClosed, and what Append has under way with an unknown outcome. Members of groups
 // leave them by their session's timeout only: a subscription is better ended by its context before.
 func (l *Log) Close() error {

@@ -145,6 +145,16 @@ func (l *Log) Partition(_ context.Context, id bus.PartitionID) (bus.Partition, e
 	return &view{log: l, part: p}, nil
 }
 
+// Reached implements bus.Log.
+func (l *Log) Reached(ctx context.Context, group string, id bus.PartitionID) (bus.Position, error) {
+	p, err := l.disk.partition(id)
+	if err != nil {
+		return bus.Position{}, fmt.Errorf("read the commit of %s on %s: %w", group, id, err)
+	}
+	progress, _, err := (&view{log: l, part: p, group: group}).Committed(ctx)
+	return progress.Through, err
+}
+
 // Records returns a copy of everything that the partition holds now, for tests that look at the outcome. An unknown
 // partition holds nothing.
 func (l *Log) Records(id bus.PartitionID) []bus.Record {

@@ -162,6 +162,16 @@ func (l *Log) Partition(_ context.Context, id bus.PartitionID) (bus.Partition, e
 	return &view{log: l, part: p}, nil
 }
 
+// Reached implements bus.Log.
+func (l *Log) Reached(ctx context.Context, group string, id bus.PartitionID) (bus.Position, error) {
+	p, err := l.partition(id)
+	if err != nil {
+		return bus.Position{}, fmt.Errorf("read the commit of %s on %s: %w", group, id, err)
+	}
+	progress, _, err := (&view{log: l, part: p, commit: &commit{key: commitKey(group, id)}}).Committed(ctx)
+	return progress.Through, err
+}
+
 // Close ends reads and subscriptions with bus.ErrClosed, and what Append has under way with an unknown outcome.
 func (l *Log) Close() error {
 	l.end()

@@ -53,7 +53,7 @@ func benchmark(b *testing.B, cfg Config) {
 			b.Fatal(err)
 		}
 		if i%len(records) == len(records)-1 {
-			task.Tick(&out, now, false)
+			task.Tick(&out, now, 0)
 		}
 		if len(out.Rows)+len(out.Publish) > 10_000 {
 			clear(out.Rows)

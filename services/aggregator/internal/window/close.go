@@ -15,10 +15,10 @@ import (
 const forgetAfter = telemetry.Time(time.Hour)
 
 // Tick implements worker.Task: it closes windows of silent devices and publishes running values.
-func (t *Task) Tick(out *Output, now telemetry.Time, idle bool) {
+func (t *Task) Tick(out *Output, now, through telemetry.Time) {
 	t.begin(out)
-	if idle {
-		t.newest = max(t.newest, now)
+	if through != 0 {
+		t.newest = max(t.newest, through)
 	}
 	t.closeChanged(out)
 	if t.newest != minTime {

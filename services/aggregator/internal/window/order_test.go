@@ -38,7 +38,7 @@ func play(t *testing.T, cfg Config, rnd *rand.Rand, samples []sample) *table {
 			t.Fatal(err)
 		}
 		if rnd.IntN(10) == 0 {
-			task.Tick(&out, now, rnd.IntN(3) == 0)
+			task.Tick(&out, now, now*telemetry.Time(rnd.IntN(3)/2))
 		}
 		if rnd.IntN(20) == 0 {
 			book.take(&out)

@@ -104,7 +104,11 @@ func (s *scenario) do(words []string) {
 	case "add":
 		s.add(words[1:])
 	case "tick":
-		s.task.Tick(&s.out, s.moment(words[1]), slices.Contains(words, "idle"))
+		now, through := s.moment(words[1]), telemetry.Time(0)
+		if slices.Contains(words, "idle") {
+			through = now
+		}
+		s.task.Tick(&s.out, now, through)
 	case "restart":
 		state, err := s.task.Snapshot(nil)
 		if err != nil {

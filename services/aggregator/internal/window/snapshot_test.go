@@ -206,7 +206,7 @@ func FuzzRestore(f *testing.F) {
 		if err := task.Add(&out, bus.Telemetry, s.record()); err != nil {
 			t.Fatal(err)
 		}
-		task.Tick(&out, s.at+second, true)
+		task.Tick(&out, s.at+second, s.at+second)
 		again, err := task.Snapshot(nil)
 		if err != nil {
 			t.Fatal(err)
@@ -218,6 +218,6 @@ func FuzzRestore(f *testing.F) {
 		if err := next.Restore(again); err != nil {
 			t.Fatalf("what was restored and written again cannot be restored: %v", err)
 		}
-		task.Tick(&out, eventTimeMax, true)
+		task.Tick(&out, eventTimeMax, eventTimeMax)
 	})
 }

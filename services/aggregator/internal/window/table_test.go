@@ -200,6 +200,6 @@ func samplesOf(rnd *rand.Rand, n int) []sample {
 
 // finish closes everything: the devices are silent for a long time.
 func finish(task *Task, out *Output, book *table, now telemetry.Time) {
-	task.Tick(out, now+100_000*second, true)
+	task.Tick(out, now+100_000*second, now+100_000*second)
 	book.take(out)
 }

@@ -61,7 +61,8 @@ func (r *rig) say(device, key, value string, number float64, second int) {
 // tickTo lets time pass a second at a time, so that it counts as watched.
 func (r *rig) tickTo(from, to int) {
 	for s := from; s <= to; s++ {
-		r.engine.Tick(&r.out, start.Add(time.Duration(s)*time.Second), true)
+		at := start.Add(time.Duration(s) * time.Second)
+		r.engine.Tick(&r.out, at, at)
 	}
 }
 

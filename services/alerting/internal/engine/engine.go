@@ -152,11 +152,9 @@ func (e *Engine) Add(out *Output, topic string, r bus.Record) error {
 }
 
 // Tick lets time pass for those devices that say nothing.
-func (e *Engine) Tick(out *Output, now telemetry.Time, idle bool) {
+func (e *Engine) Tick(out *Output, now, through telemetry.Time) {
 	e.clearOrphans(out, now)
-	if idle {
-		e.advance(now)
-	}
+	e.advance(through)
 	if e.nextDue == 0 || e.clock < e.nextDue {
 		return
 	}

@@ -113,7 +113,7 @@ func (p tape) play(tb testing.TB, restart func(int) bool) []telemetry.Alarm {
 			}
 		}
 		if entry.topic == "" {
-			e.Tick(&out, entry.at, true)
+			e.Tick(&out, entry.at, entry.at)
 		} else if err := e.Add(&out, entry.topic, entry.rec); err != nil {
 			tb.Fatal(err)
 		}
@@ -244,7 +244,7 @@ func FuzzRestoreTakesAnyBytes(f *testing.F) {
 	var out engine.Output
 	for i, entry := range newTape(1, 120) {
 		if entry.topic == "" {
-			e.Tick(&out, entry.at, true)
+			e.Tick(&out, entry.at, entry.at)
 		} else if err := e.Add(&out, entry.topic, entry.rec); err != nil {
 			f.Fatal(err)
 		}
@@ -279,7 +279,7 @@ func FuzzRestoreTakesAnyBytes(f *testing.F) {
 		}
 		var out engine.Output
 		for _, entry := range tail { // whatever the state, it can go on
-			e.Tick(&out, entry.at, true)
+			e.Tick(&out, entry.at, entry.at)
 			if entry.topic != "" {
 				if err := e.Add(&out, entry.topic, entry.rec); err != nil {
 					t.Fatal(err)

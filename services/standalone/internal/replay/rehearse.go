@@ -266,11 +266,11 @@ func (s *stage) until(at telemetry.Time) error {
 	for s.clock+tick <= at {
 		s.clock += tick
 		if s.windows != nil {
-			s.windows.Tick(&s.closed, s.clock, true)
+			s.windows.Tick(&s.closed, s.clock, s.clock)
 			s.look()
 		}
 		for i := range s.sides {
-			s.sides[i].rules.Tick(&s.sides[i].out, s.clock, true)
+			s.sides[i].rules.Tick(&s.sides[i].out, s.clock, s.clock)
 		}
 		if err := s.collect(); err != nil {
 			return err
