@@ -20,9 +20,6 @@ import (
 // The values that a zero Config stands for.
 const (
 	defaultPartitions     = 4
-	defaultAge            = 24 * time.Hour
-	defaultBooksAge       = 30 * 24 * time.Hour
-	defaultBytesMax       = 8 << 30
 	defaultRecordBytesMax = 512 << 10
 	defaultBatchBytesMax  = 1_000_000 // Kafka's own limit is 1,048,588 for a batch
 	defaultDedupeWindow   = 30 * time.Second
@@ -44,24 +41,9 @@ const (
 	ScramSHA512 = "SCRAM-SHA-512"
 )
 
-// Retention says how long records stay that every group has read. Unread ones always stay.
-type Retention struct {
-	Age time.Duration // 0 means 24 h
-	// Books is Age for the topic bus.Books, by which an audit looks back. 0 means 30 days.
-	Books time.Duration
-	// BytesMax is the size of a topic, over all partitions and without its replicas, at which what is read is trimmed, and at
-	// which Append returns bus.ErrFull when that does not help. 0 means 8 GiB. It is measured in compressed bytes, as the number
-	// of records there are times the size of those that this process appended lately: exact where records are alike.
-	BytesMax int64
-}
-
-// age returns how long read records of topic stay.
-func (r Retention) age(topic string) time.Duration {
-	if topic == bus.Books {
-		return r.Books
-	}
-	return r.Age
-}
+// Retention is bus.Retention. Its BytesMax is measured in compressed bytes, as the number of records there are times the size of those
+// that this process appended lately: exact where records are alike.
+type Retention = bus.Retention
 
 // Config says where the log is and how it is laid out. URL and Now must be set.
 type Config struct {
@@ -104,9 +86,7 @@ var (
 
 func (c Config) withDefaults() Config {
 	c.Partitions = orDefault(c.Partitions, defaultPartitions)
-	c.Retention.Age = orDefault(c.Retention.Age, defaultAge)
-	c.Retention.Books = orDefault(c.Retention.Books, defaultBooksAge)
-	c.Retention.BytesMax = orDefault(c.Retention.BytesMax, defaultBytesMax)
+	c.Retention = c.Retention.WithDefaults()
 	c.BatchBytesMax = orDefault(c.BatchBytesMax, defaultBatchBytesMax)
 	c.RecordBytesMax = orDefault(c.RecordBytesMax, min(c.BatchBytesMax-batchOverheadBytes, defaultRecordBytesMax))
 	c.DedupeWindow = orDefault(c.DedupeWindow, defaultDedupeWindow)

@@ -240,7 +240,7 @@ func (l *Log) trimPartition(ctx context.Context, p *partition, read int64) error
 		return err
 	}
 	bySize := p.size.surplus(l.partitionBytes() * keepNumerator / keepDenominator)
-	byAge, err := l.offsetAt(ctx, p, l.cfg.Now().Add(-l.cfg.Retention.age(p.id.Topic)).UnixNano())
+	byAge, err := l.offsetAt(ctx, p, l.cfg.Now().Add(-l.cfg.Retention.Of(p.id.Topic)).UnixNano())
 	if err != nil {
 		return err
 	}

@@ -17,9 +17,6 @@ import (
 // The values that a zero Config stands for.
 const (
 	defaultPartitions     = 4
-	defaultAge            = 24 * time.Hour
-	defaultBooksAge       = 30 * 24 * time.Hour
-	defaultBytesMax       = 8 << 30
 	defaultFrameBytesMax  = 512 << 10
 	defaultRecordBytesMax = 512 << 10
 	defaultDedupeWindow   = 30 * time.Second
@@ -33,23 +30,8 @@ const (
 	requestTimeout        = 10 * time.Second
 )
 
-// Retention says how long records stay that every group has read. Unread ones always stay.
-type Retention struct {
-	Age time.Duration // 0 means 24 h
-	// Books is Age for the topic bus.Books, by which an audit looks back. 0 means 30 days.
-	Books time.Duration
-	// BytesMax is the size of a topic, over all partitions, at which what is read is purged, and at which Append returns
-	// ErrFull when that does not help. 0 means 8 GiB.
-	BytesMax int64
-}
-
-// age returns how long read records of topic stay.
-func (r Retention) age(topic string) time.Duration {
-	if topic == bus.Books {
-		return r.Books
-	}
-	return r.Age
-}
+// Retention is bus.Retention. Its BytesMax is measured in the bytes that the server counts.
+type Retention = bus.Retention
 
 // Config says where the log is and how it is laid out. Either URL or Conn must be set.
 type Config struct {
@@ -96,9 +78,7 @@ var nameSyntax = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 func (c Config) withDefaults() Config {
 	c.Partitions = orDefault(c.Partitions, defaultPartitions)
-	c.Retention.Age = orDefault(c.Retention.Age, defaultAge)
-	c.Retention.Books = orDefault(c.Retention.Books, defaultBooksAge)
-	c.Retention.BytesMax = orDefault(c.Retention.BytesMax, defaultBytesMax)
+	c.Retention = c.Retention.WithDefaults()
 	c.Replicas = orDefault(c.Replicas, 1)
 	c.FrameBytesMax = orDefault(c.FrameBytesMax, defaultFrameBytesMax)
 	c.RecordBytesMax = orDefault(c.RecordBytesMax, min(c.FrameBytesMax, defaultRecordBytesMax))

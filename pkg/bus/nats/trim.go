@@ -188,7 +188,7 @@ func (l *Log) beyondSize(state jetstream.StreamState) uint64 {
 
 // beyondAge returns the highest sequence, up to through, whose message is older than Retention says; 0 where none is.
 func (l *Log) beyondAge(ctx context.Context, stream jetstream.Stream, p *partition, state jetstream.StreamState, through uint64) (uint64, error) {
-	oldest := l.cfg.Now().Add(-l.cfg.Retention.age(p.id.Topic))
+	oldest := l.cfg.Now().Add(-l.cfg.Retention.Of(p.id.Topic))
 	if !state.FirstTime.Before(oldest) {
 		return 0, nil
 	}
