@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"time"
 
 	"github.com/millrace/millrace/pkg/connect"
 	"github.com/millrace/millrace/pkg/connect/archives"
@@ -74,7 +73,7 @@ func movable(cfg, target *standalone.Config, file string) error {
 func runMove(ctx context.Context, env *Env, p *service.Process, cfg, target standalone.Config) (err error) {
 	o := move.Options{
 		Name: fingerprint(&target), Marker: filepath.Join(cfg.Data, "move.json"), Partitions: cfg.Bus.Partitions, Log: p.Log, Now: p.Now,
-		Tell: (&movePrinter{out: env.Stdout, terminal: env.Terminal, now: p.Now}).tell,
+		Tell: (&movePrinter{progressLine{out: env.Stdout, terminal: env.Terminal, now: p.Now}}).tell,
 	}
 	begun, err := move.Begun(o.Marker, o.Name)
 	if err != nil {
@@ -133,14 +132,7 @@ func fingerprint(target *standalone.Config) string {
 func openTarget(ctx context.Context, p *service.Process, cfg, target *standalone.Config) (to move.Target, closeAll func() error, err error) {
 	deps := stores.Deps{Log: p.Log, Now: p.Now} // no metrics: the process ends with the move
 	set := stores.New(target.StoresConfig(), deps)
-	closers := []func() error{set.Close}
-	closeAll = func() error {
-		var errs []error
-		for _, c := range closers {
-			errs = append(errs, c())
-		}
-		return errors.Join(errs...)
-	}
+	all := &opened{set.Close}
 	to.Reader = set.Reader
 	from, into := cfg.Stores, target.Stores
 	for _, o := range []struct {
@@ -158,32 +150,17 @@ func openTarget(ctx context.Context, p *service.Process, cfg, target *standalone
 			continue
 		}
 		if err := o.open(); err != nil {
-			return to, closeAll, err
+			return to, all.close, err
 		}
 	}
 	if from.History == stores.Embedded {
-		to.Archive, err = archives.Open(ctx, target.Archive, deps, func(c func() error) { closers = append(closers, c) })
+		to.Archive, err = archives.Open(ctx, target.Archive, deps, all.add)
 	}
-	return to, closeAll, err
+	return to, all.close, err
 }
 
-// opening returns what opens a store into where it belongs.
-func opening[S any](ctx context.Context, open func(context.Context) (S, error), into *S) func() error {
-	return func() (err error) {
-		*into, err = open(ctx)
-		return err
-	}
-}
-
-// movePrinter shows steps: in place on a terminal, now and then elsewhere.
-type movePrinter struct {
-	out      io.Writer
-	terminal bool
-	now      func() time.Time
-	last     time.Time
-}
-
-const printEvery = 5 * time.Second // where lines cannot be written over
+// movePrinter shows the steps of a move.
+type movePrinter struct{ progressLine }
 
 func (m *movePrinter) tell(s move.Step) {
 	if s.What == move.Standing {
@@ -197,13 +174,5 @@ func (m *movePrinter) tell(s move.Step) {
 	if s.PerSecond > 0 {
 		line += fmt.Sprintf(", %.0f rows/s", s.PerSecond)
 	}
-	switch {
-	case m.terminal && s.Ended:
-		_, _ = fmt.Fprintf(m.out, "\r\x1b[K%s\n", line)
-	case m.terminal:
-		_, _ = fmt.Fprintf(m.out, "\r\x1b[K%s", line)
-	case s.Ended || m.now().Sub(m.last) >= printEvery:
-		m.last = m.now()
-		_, _ = fmt.Fprintln(m.out, line)
-	}
+	m.show(line, s.Ended)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -144,7 +143,7 @@ func runReplay(ctx context.Context, env *Env, p *service.Process, cfg standalone
 	} else {
 		topics = place.topics
 	}
-	printer := &replayPrinter{out: env.Stdout, terminal: env.Terminal, now: p.Now}
+	printer := &replayPrinter{progressLine{out: env.Stdout, terminal: env.Terminal, now: p.Now}}
 	result, err := replay.Run(ctx, source, target, replay.Options{
 		Worker: r.worker, Topics: topics, From: from, To: to, Marker: place.marker, Windows: cfg.Aggregator,
 		Tell: printer.tell, Log: p.Log, Now: p.Now,
@@ -158,26 +157,13 @@ func runReplay(ctx context.Context, env *Env, p *service.Process, cfg standalone
 	return place.report(env.Stdout, result)
 }
 
-// replayPrinter shows progress: in place on a terminal, now and then elsewhere.
-type replayPrinter struct {
-	out      io.Writer
-	terminal bool
-	now      func() time.Time
-	last     time.Time
-}
+// replayPrinter shows the progress of a replay.
+type replayPrinter struct{ progressLine }
 
 func (m *replayPrinter) tell(p replay.Progress) {
 	line := fmt.Sprintf("%d records, %.0f/s, %.0f %%", p.Records, p.PerSecond, p.Share*100)
 	if p.Left > 0 {
 		line += ", about " + p.Left.Round(time.Second).String() + " left"
 	}
-	switch {
-	case m.terminal && p.Ended:
-		_, _ = fmt.Fprintf(m.out, "\r\x1b[K%s\n", line)
-	case m.terminal:
-		_, _ = fmt.Fprintf(m.out, "\r\x1b[K%s", line)
-	case p.Ended || m.now().Sub(m.last) >= printEvery:
-		m.last = m.now()
-		_, _ = fmt.Fprintln(m.out, line)
-	}
+	m.show(line, p.Ended)
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/millrace/millrace/pkg/connect/archives"
 	"github.com/millrace/millrace/pkg/connect/stores"
@@ -27,27 +26,20 @@ type pastOf struct {
 
 // openPast opens the log, for looking on, and the archive.
 func openPast(ctx context.Context, p *service.Process, cfg *standalone.Config, of pastOf) (source replay.Source, closeAll func() error, err error) {
-	var closers []func() error
-	closing := func() error {
-		var errs []error
-		for _, c := range slices.Backward(closers) {
-			errs = append(errs, c())
-		}
-		return errors.Join(errs...)
-	}
+	all := &opened{}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, closing())
+			err = errors.Join(err, all.close())
 		}
 	}()
 	log, closeLog, err := standalone.OpenLog(ctx, *cfg, p, of.token)
 	if err != nil {
 		return source, nil, err
 	}
-	closers = append(closers, closeLog)
+	all.add(closeLog)
 	source.Log = log
 	if !of.history {
-		return source, closing, nil
+		return source, all.close, nil
 	}
 	const sortBytes = 512 << 20
 	files := replay.Files{Scratch: of.scratch, Memory: sortBytes, Ahead: cfg.Ingest.Clock.MaxSkew}
@@ -71,9 +63,9 @@ func openPast(ctx context.Context, p *service.Process, cfg *standalone.Config, o
 		return source, nil, err
 	}
 	if source.Cold != nil {
-		closers = append(closers, source.Cold.Close)
+		all.add(source.Cold.Close)
 	}
-	return source, closing, nil
+	return source, all.close, nil
 }
 
 // open opens the new store, and makes its tables where it is an engine of its own.
@@ -82,23 +74,21 @@ func (d *place) open(ctx context.Context, p *service.Process) (to replay.Target,
 		return d.openEmbedded(ctx, p)
 	}
 	deps := stores.Deps{Log: p.Log, Now: p.Now} // no metrics: the process ends with the replay
-	var closers []func() error
-	closeAll = func() error {
-		var errs []error
-		for _, c := range closers {
-			errs = append(errs, c())
+	all := &opened{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, all.close())
 		}
-		return errors.Join(errs...)
-	}
+	}()
 	if d.worker == "archive-writer" {
-		to.Archive, err = archives.Open(ctx, d.cfg.Archive, deps, func(c func() error) { closers = append(closers, c) })
-		return to, closeAll, err
+		to.Archive, err = archives.Open(ctx, d.cfg.Archive, deps, all.add)
+		return to, all.close, err
 	}
 	set := stores.New(d.cfg.StoresConfig(), deps)
+	all.add(set.Close)
 	if err := set.Migrate(ctx, false, func(stores.Step) {}); err != nil {
-		return to, nil, errors.Join(err, set.Close())
+		return to, nil, err
 	}
-	closers = append(closers, set.Close)
 	switch d.worker {
 	case "history-writer":
 		err = opening(ctx, set.History, &to.History)()
@@ -109,10 +99,7 @@ func (d *place) open(ctx context.Context, p *service.Process) (to replay.Target,
 	case "log-consumer":
 		err = errors.Join(opening(ctx, set.Logs, &to.Logs)(), opening(ctx, set.DeadLetters, &to.DeadLetters)())
 	}
-	if err != nil {
-		return to, nil, errors.Join(err, closeAll())
-	}
-	return to, closeAll, nil
+	return to, all.close, err
 }
 
 func (d *place) openEmbedded(ctx context.Context, p *service.Process) (to replay.Target, closeAll func() error, err error) {

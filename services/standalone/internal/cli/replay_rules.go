@@ -56,7 +56,7 @@ func tryRules(ctx context.Context, env *Env, p *service.Process, cfg standalone.
 	present.Rules = slices.DeleteFunc(slices.Clone(present.Rules), func(o alerting.Rule) bool {
 		return !slices.ContainsFunc(changed.Rules, func(c alerting.Rule) bool { return c.Name == o.Name })
 	})
-	printer := &replayPrinter{out: env.Stderr, terminal: env.Terminal, now: p.Now}
+	printer := &replayPrinter{progressLine{out: env.Stderr, terminal: env.Terminal, now: p.Now}}
 	result, err := replay.Rehearse(ctx, source, replay.Rehearsal{
 		Present: present, Changed: changed, Windows: cfg.Aggregator, From: from, To: to, Warm: r.warm, Tenant: cfg.Tenant, Device: r.device,
 		Tell: printer.tell, Now: p.Now,
