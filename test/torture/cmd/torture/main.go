@@ -74,11 +74,11 @@ func run(ctx context.Context, args []string, out io.Writer) (clean bool, err err
 	var reports []rig.Report
 	clean = true
 	for i := range *seeds {
+		o.Seed = *seed + uint64(i)
 		if *until != "" && time.Now().Format("15:04") >= *until {
-			_, _ = fmt.Fprintf(out, "left out for want of time: seeds %d to %d\n", o.Seed+1, *seed+uint64(*seeds)-1)
+			_, _ = fmt.Fprintf(out, "left out for want of time: seeds %d to %d\n", o.Seed, *seed+uint64(*seeds)-1)
 			break
 		}
-		o.Seed = *seed + uint64(i)
 		_, _ = fmt.Fprintf(out, "seed %d, %s, %d messages\n", o.Seed, o.Set, o.Messages)
 		report, err := rig.Run(ctx, o)
 		reports = append(reports, report)
