@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -133,11 +135,16 @@ func (p *process) ensure(ctx context.Context) error {
 
 // said returns what the present incarnation has logged.
 func (p *process) said() string {
-	b, err := os.ReadFile(p.log)
-	if err != nil || int64(len(b)) < p.begun {
+	f, err := os.Open(p.log)
+	if err != nil {
 		return ""
 	}
-	return string(b[p.begun:])
+	defer func() { _ = f.Close() }()
+	b, err := io.ReadAll(io.NewSectionReader(f, p.begun, math.MaxInt64-p.begun))
+	if err != nil {
+		return ""
+	}
+	return string(b)
 }
 
 // errEnded is a process that ended before it served.
