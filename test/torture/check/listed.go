@@ -12,45 +12,39 @@ import (
 
 // Logs holds the table logs against the ledger.
 func Logs(ctx context.Context, s Source, l *ledger.Ledger) (Verdict, error) {
-	v := Verdict{Store: "logs"}
-	has := make([]map[int]int, l.Plan.Devices)
-	err := s.List(ctx, "/v1/logs?limit=10000", "logs", func(row map[string]any) {
+	return listed(ctx, s, l, ledger.Log, "/v1/logs?limit=10000", "logs", func(row map[string]any) (d, n int, ok bool) {
 		text, _ := row["message"].(string)
 		n, err := strconv.Atoi(text)
-		if d, ok := deviceOf(l.Plan, row); ok && err == nil {
-			count(has, d, n)
-		} else {
-			v.Unexpected++
-			v.tell("logs: %v", row)
-		}
+		d, ok = deviceOf(l.Plan, row)
+		return d, n, ok && err == nil
 	})
-	if err != nil {
-		return v, err
-	}
-	for d := range has {
-		v.messages(l, d, func(n int) bool { return l.Plan.Kind(n) == ledger.Log }, has[d])
-	}
-	return v, nil
 }
 
 // Letters holds dead_letters against the ledger.
 func Letters(ctx context.Context, s Source, l *ledger.Ledger) (Verdict, error) {
-	v := Verdict{Store: "dead_letters"}
-	has := make([]map[int]int, l.Plan.Devices)
-	err := s.List(ctx, "/v1/dead-letters?limit=10000", "dead_letters", func(row map[string]any) {
+	return listed(ctx, s, l, ledger.Broken, "/v1/dead-letters?limit=10000", "dead_letters", func(row map[string]any) (d, n int, ok bool) {
 		payload, _ := row["payload"].(string)
-		if d, n, ok := l.Plan.Letter(payload); ok {
+		return l.Plan.Letter(payload)
+	})
+}
+
+// listed holds a table of the messages of a kind against the ledger; which says of whom a row is, and which message.
+func listed(ctx context.Context, s Source, l *ledger.Ledger, kind ledger.Kind, path, table string, which func(row map[string]any) (d, n int, ok bool)) (Verdict, error) {
+	v := Verdict{Store: table}
+	has := make([]map[int]int, l.Plan.Devices)
+	err := s.List(ctx, path, table, func(row map[string]any) {
+		if d, n, ok := which(row); ok {
 			count(has, d, n)
 		} else {
 			v.Unexpected++
-			v.tell("dead_letters: %v", row)
+			v.tell("%s: %v", table, row)
 		}
 	})
 	if err != nil {
 		return v, err
 	}
 	for d := range has {
-		v.messages(l, d, func(n int) bool { return l.Plan.Kind(n) == ledger.Broken }, has[d])
+		v.messages(l, d, func(n int) bool { return l.Plan.Kind(n) == kind }, has[d])
 	}
 	return v, nil
 }

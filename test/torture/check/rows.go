@@ -89,7 +89,7 @@ func numbers(ctx context.Context, s Source, table, device string) (map[int]int, 
 // State holds device_state against history: of each channel the row with the highest event time, once.
 func State(ctx context.Context, s Source, l *ledger.Ledger) (Verdict, error) {
 	v := Verdict{Store: "device_state"}
-	newest, err := newestOf(ctx, s, "device_messages", l)
+	newest, err := newestOf(ctx, s, l)
 	if err != nil {
 		return v, err
 	}
@@ -124,9 +124,10 @@ func State(ctx context.Context, s Source, l *ledger.Ledger) (Verdict, error) {
 	return v, nil
 }
 
-func newestOf(ctx context.Context, s Source, table string, l *ledger.Ledger) (map[string]string, error) {
-	rows, err := s.Query(ctx, fmt.Sprintf(`SELECT device_id, arg_max(value, event_time)::BIGINT FROM %s
-		WHERE channel_key = 'n' AND device_id LIKE '%s-%%' GROUP BY device_id`, table, l.Plan.Name))
+// newestOf returns the newest number of each device in history.
+func newestOf(ctx context.Context, s Source, l *ledger.Ledger) (map[string]string, error) {
+	rows, err := s.Query(ctx, fmt.Sprintf(`SELECT device_id, arg_max(value, event_time)::BIGINT FROM device_messages
+		WHERE channel_key = 'n' AND device_id LIKE '%s-%%' GROUP BY device_id`, l.Plan.Name))
 	if err != nil {
 		return nil, err
 	}

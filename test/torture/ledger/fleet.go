@@ -30,7 +30,6 @@ type Fleet struct {
 	pace pace
 
 	again    atomic.Int64 // attempts that ended without an answer
-	refused  atomic.Int64
 	mu       sync.Mutex
 	oddities []string
 }
@@ -155,8 +154,6 @@ func (g *group) publish(c *mqtt.Client, d, n int) error {
 				g.fleet.odd("%s: message %d: %v", l.Plan.Device(d), n, err)
 			}
 			l.Answer(d, n, 1) // it is a dead letter on disk
-		case errors.As(err, &refused):
-			g.fleet.refused.Add(1)
 		}
 	})
 }

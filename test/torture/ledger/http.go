@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 	"time"
 )
 
@@ -112,7 +111,6 @@ func (g *group) post(ctx context.Context, client *http.Client, body []byte, cont
 	text, err := io.ReadAll(io.LimitReader(resp.Body, answerBytes))
 	switch {
 	case resp.StatusCode == http.StatusServiceUnavailable || resp.StatusCode == http.StatusTooManyRequests:
-		g.fleet.refused.Add(1)
 		return false
 	case resp.StatusCode != http.StatusAccepted:
 		g.fleet.odd("POST: %s: %.200s", resp.Status, text)
@@ -135,5 +133,5 @@ func (g *group) post(ctx context.Context, client *http.Client, body []byte, cont
 
 // String names the counts for people.
 func (c counts) String() string {
-	return fmt.Sprintf("%s accepted and %s rejected", strconv.Itoa(c.accepted), strconv.Itoa(c.rejected))
+	return fmt.Sprintf("%d accepted and %d rejected", c.accepted, c.rejected)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/millrace/millrace/pkg/bus"
 	storemem "github.com/millrace/millrace/pkg/store/mem"
@@ -54,6 +55,9 @@ func (c *checker) alarms() {
 	stored := make(map[string]telemetry.Alarm)
 	for _, a := range c.rows.Alarms {
 		stored[a.AlarmID] = a
+		if a.Rule == "silent" {
+			continue
+		}
 		l := life{a.Rule, a.DeviceID, a.ChannelKey, a.RaisedAt, a.ClearedAt}
 		if want[l] == 0 {
 			c.breachf("alarms: %s is not expected (%s)", l.text(c.sim), a.AlarmID)
@@ -66,7 +70,50 @@ func (c *checker) alarms() {
 			c.breachf("alarms: %s is lost", l.text(c.sim))
 		}
 	}
+	c.silences()
 	c.publishedAlarms(stored)
+}
+
+// silences holds the alarms of devices that say nothing against when the edge took what they say. Whether one is raised at all depends on
+// who watched at the time, but none is raised while its device speaks, and at the end each device has fallen silent.
+func (c *checker) silences() {
+	const onItsWay = 2 * time.Second // what alerting grants a message between the edge and the log
+	last := make(map[string]telemetry.Time)
+	alarms := c.silentAlarms()
+	for i := range c.ledger.kept {
+		m := &c.ledger.kept[i]
+		if m.Kind != telemetry.KindChannel {
+			continue
+		}
+		last[m.DeviceID] = max(last[m.DeviceID], m.IngestTime)
+		if c.ledger.onLog[m.Origin].Sub(m.IngestTime) > onItsWay {
+			continue
+		}
+		for _, a := range alarms[m.DeviceID] {
+			if heard := a.RaisedAt.Add(-silentFor); heard < m.IngestTime && m.IngestTime <= a.RaisedAt {
+				c.breachf("alarms: %s is called silent from %v to %v, and %s came at %v", a.DeviceID, c.since(heard), c.since(a.RaisedAt), m.MessageID, c.since(m.IngestTime))
+			}
+		}
+	}
+	if c.plan.reroute > 0 {
+		return // events count or do not
+	}
+	for device, at := range last {
+		open := slices.DeleteFunc(alarms[device], func(a telemetry.Alarm) bool { return a.ClearedAt != 0 })
+		if len(open) != 1 || open[0].RaisedAt != at.Add(silentFor) {
+			c.breachf("alarms: %s spoke last at %v and is silent since, the alarms that say so: %+v", device, c.since(at), open)
+		}
+	}
+}
+
+func (c *checker) silentAlarms() map[string][]telemetry.Alarm {
+	all := make(map[string][]telemetry.Alarm)
+	for _, a := range c.rows.Alarms {
+		if a.Rule == "silent" {
+			all[a.DeviceID] = append(all[a.DeviceID], a)
+		}
+	}
+	return all
 }
 
 // follow computes the alarms in the order in which alerting saw what raises them.

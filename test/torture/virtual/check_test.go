@@ -20,6 +20,7 @@ type ledger struct {
 	letters map[string]int     // the dead letters that must be there, once each
 	repeats int
 	ids     map[bus.Origin]string
+	onLog   map[bus.Origin]telemetry.Time // when the log took it
 }
 
 // check returns every breach that the tables and the log show.
@@ -50,7 +51,7 @@ func (c *checker) breachf(format string, args ...any) {
 // accept reads [ingested] as the router should have, and holds it against what was acknowledged.
 func (c *checker) accept() {
 	l := &c.ledger
-	l.letters, l.ids = make(map[string]int), make(map[bus.Origin]string)
+	l.letters, l.ids, l.onLog = make(map[string]int), make(map[bus.Origin]string), make(map[bus.Origin]telemetry.Time)
 	there, stranded := make(map[string]bool), c.stranded()
 	for n := range c.plan.partitions {
 		for _, r := range c.records(bus.Ingested, n) {
@@ -62,7 +63,7 @@ func (c *checker) accept() {
 				l.letters[letterKey(router.Worker, bus.Ingested, origin)]++
 				continue
 			}
-			l.ids[origin] = m.MessageID
+			l.ids[origin], l.onLog[origin] = m.MessageID, telemetry.Time(r.Time)
 			if there[m.MessageID] {
 				l.repeats++
 				continue

@@ -83,6 +83,7 @@ func (s *sim) routerConfig() router.Config {
 const (
 	lateness      = 5 * time.Second
 	correctWithin = time.Minute
+	silentFor     = 8 * time.Second
 )
 
 func windowLengths() []time.Duration { return []time.Duration{10 * time.Second, 20 * time.Second} }
@@ -107,6 +108,7 @@ func alertingConfig() alerting.Config {
 		{Name: "hot", On: alerting.OnMessages, Channel: "temp", Condition: "hasValue && value > 48", Clear: "hasValue && value < 40"},
 		{Name: "door", On: alerting.OnMessages, Channel: "door", OnChange: true, Condition: `new == "open"`},
 		{Name: "critical", On: alerting.OnCritical},
+		{Name: "silent", On: alerting.OnMessages, Silent: silentFor},
 		{Name: "window", On: alerting.OnAggregates, Channel: "hum", Window: 10 * time.Second, Condition: "max > 48", Clear: "max < 40"},
 	}
 	return c

@@ -42,9 +42,7 @@ func TestWhateverBreaksNothingIsLostAndNothingCountedTwice(t *testing.T) {
 			continue
 		}
 		report(t, p, o)
-		if t.Failed() {
-			return
-		}
+		return
 	}
 	t.Logf("%d seeds from %d: %d messages, %d faults, nothing lost, nothing doubled, nothing unexpected", seeds, from, messages, faults)
 }
