@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,11 +30,12 @@ type CountQuery struct {
 
 // Validate reports what no engine takes; see Selection.Validate.
 func (q *CountQuery) Validate() error {
-	s := Selection{Table: q.Table, Columns: q.columns(), Where: q.Where, Order: q.Order, Limit: 1}
+	s := Selection{Table: q.Table, Columns: q.Columns(), Where: q.Where, Order: q.Order, Limit: 1}
 	return s.Validate()
 }
 
-func (q *CountQuery) columns() []string {
+// Columns returns those by which rows are told apart, in the order in which Counted reads them.
+func (q *CountQuery) Columns() []string {
 	if q.Partitions {
 		return []string{"tenant", "device_id", "origin_partition"}
 	}
@@ -56,23 +56,16 @@ func Count(ctx context.Context, r Reader, q CountQuery, each func(DeviceCount) e
 		}
 	}
 	counts := map[DeviceCount]int64{}
-	err := SelectAll(ctx, r, Selection{Table: q.Table, Columns: q.columns(), Where: q.Where, Order: q.Order}, func(row []any) error {
-		d, err := CountOf(row, q.Partitions)
+	err := SelectAll(ctx, r, Selection{Table: q.Table, Columns: q.Columns(), Where: q.Where, Order: q.Order}, func(row []any) error {
+		d, err := q.device(row)
 		counts[d]++
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	all := make([]DeviceCount, 0, len(counts))
 	for d, n := range counts {
 		d.Rows = n
-		all = append(all, d)
-	}
-	slices.SortFunc(all, func(a, b DeviceCount) int {
-		return cmp.Or(strings.Compare(a.Tenant, b.Tenant), strings.Compare(a.DeviceID, b.DeviceID), cmp.Compare(a.Partition, b.Partition))
-	})
-	for _, d := range all {
 		if err := each(d); err != nil {
 			return err
 		}
@@ -80,8 +73,21 @@ func Count(ctx context.Context, r Reader, q CountQuery, each func(DeviceCount) e
 	return nil
 }
 
-// CountOf reads tenant, device_id and, where partitions says so, origin_partition of a row. The texts are copies.
-func CountOf(row []any, partitions bool) (DeviceCount, error) {
+// Counted reads the values of Columns and, behind them, the number of rows. The texts are copies.
+func (q *CountQuery) Counted(row []any) (DeviceCount, error) {
+	d, err := q.device(row)
+	if err != nil {
+		return d, err
+	}
+	n, ok := Whole(row[len(row)-1])
+	if !ok {
+		return d, fmt.Errorf("the number of rows is %T, want a number", row[len(row)-1])
+	}
+	d.Rows = n
+	return d, nil
+}
+
+func (q *CountQuery) device(row []any) (DeviceCount, error) {
 	d := DeviceCount{Partition: -1}
 	var texts [2]string
 	for i := range texts {
@@ -92,7 +98,7 @@ func CountOf(row []any, partitions bool) (DeviceCount, error) {
 		texts[i] = strings.Clone(text)
 	}
 	d.Tenant, d.DeviceID = texts[0], texts[1]
-	if partitions {
+	if q.Partitions {
 		n, ok := Whole(row[2])
 		if !ok {
 			return d, fmt.Errorf("origin_partition is %T, want a number", row[2])

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/millrace/millrace/pkg/store"
 )
@@ -24,11 +25,10 @@ func (db *DB) Count(ctx context.Context, c store.CountQuery, each func(store.Dev
 		return fmt.Errorf("count %s: %w", c.Table, err)
 	}
 	stopped, err := eachRow(rows, func(row []any) error {
-		d, err := store.CountOf(row, c.Partitions)
+		d, err := c.Counted(row)
 		if err != nil {
 			return err
 		}
-		d.Rows, _ = store.Whole(row[len(row)-1])
 		return each(d)
 	})
 	if stopped {
@@ -43,9 +43,6 @@ func (db *DB) Count(ctx context.Context, c store.CountQuery, each func(store.Dev
 }
 
 func countStatement(cfg Config, c *store.CountQuery) string {
-	keys := "tenant, device_id"
-	if c.Partitions {
-		keys += ", origin_partition"
-	}
+	keys := strings.Join(c.Columns(), ", ")
 	return "SELECT " + keys + ", count() FROM " + selectSource(cfg, c.Table) + " WHERE true" + conditions(c.Where) + " GROUP BY " + keys
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/millrace/millrace/pkg/store"
 )
@@ -16,10 +17,7 @@ func (db *DB) Count(ctx context.Context, c store.CountQuery, each func(store.Dev
 	if !slices.Contains(selectTables(), c.Table) {
 		return fmt.Errorf("count: there is no table %.100q", c.Table)
 	}
-	keys := "tenant, device_id"
-	if c.Partitions {
-		keys += ", origin_partition"
-	}
+	keys := strings.Join(c.Columns(), ", ")
 	q := &selectQuery{}
 	q.write("SELECT ", keys, ", count(*) FROM ", columnName(c.Table), " WHERE true")
 	for _, condition := range c.Where {
@@ -35,11 +33,10 @@ func (db *DB) Count(ctx context.Context, c store.CountQuery, each func(store.Dev
 		if err != nil {
 			return fmt.Errorf("count %s: %w", c.Table, err)
 		}
-		d, err := store.CountOf(row, c.Partitions)
+		d, err := c.Counted(row)
 		if err != nil {
 			return fmt.Errorf("count %s: %w", c.Table, err)
 		}
-		d.Rows, _ = store.Whole(row[len(row)-1])
 		if err := each(d); err != nil {
 			return err
 		}
