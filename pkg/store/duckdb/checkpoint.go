@@ -1,6 +1,7 @@
 package duckdb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,14 +82,15 @@ func (l *lane) readCheckpoint(s savedCheckpoint) (state []byte, err error) {
 	return state, nil
 }
 
-// damagedCheckpoints returns the file names of the checkpoints that are not what was written.
+// damagedCheckpoints returns the checkpoints that are not what was written: their file names or, of those that lie in their table, worker and
+// task.
 func (l *lane) damagedCheckpoints() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var bad []string
-	for _, s := range l.saved {
+	for of, s := range l.saved {
 		if _, err := l.readCheckpoint(s); err != nil {
-			bad = append(bad, s.file)
+			bad = append(bad, cmp.Or(s.file, of.worker+" "+of.task))
 		}
 	}
 	slices.Sort(bad)

@@ -33,7 +33,7 @@ type Mended struct {
 	// read the log again from its beginning. By the names that Stores returns.
 	Kept, Lost []string
 	// Stateless are stores whose tables are whole, but not a checkpoint of their worker: BeginAnew must be called for each before a worker
-	// writes. Files are the checkpoints, by name, that cannot be read.
+	// writes. Files are the checkpoints that cannot be read, by their file or, where they have none, by worker and task.
 	Stateless []string
 	Files     []string
 }
@@ -121,7 +121,7 @@ func (db *DB) setCheckpointsAside(m *Mended) error {
 		m.Files = append(m.Files, bad...)
 		for _, name := range bad {
 			path := filepath.Join(checkpointDir(db.cfg.Path), name)
-			if !pathExists(path) {
+			if !pathExists(path) { // it is gone, or lies in its table
 				continue
 			}
 			if err := errors.Join(os.MkdirAll(m.Aside, 0o750), moveAway(path, m.Aside)); err != nil {

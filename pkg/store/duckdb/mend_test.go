@@ -2,6 +2,7 @@ package duckdb_test
 
 import (
 	"bytes"
+	"database/sql"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -255,6 +256,46 @@ func TestADamagedCheckpointIsSetAsideAndItsStoreBeginsAnew(t *testing.T) {
 				t.Errorf("logs begin anew too (%v)", err)
 			}
 		})
+	}
+}
+
+func TestADamagedCheckpointInItsTableLeavesTheFilesOfOthers(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "millrace.duckdb")
+	db := openAt(t, dir, nil)
+	fillDatabase(t, db, 1, 1) // aggregates have a checkpoint in a file
+	c := commitOf(1)
+	c.Checkpoint, c.Task = []byte("rules"), "0"
+	if err := db.Alarms().Write(t.Context(), c, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := sql.Open("duckdb", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := raw.ExecContext(t.Context(), `UPDATE internal.checkpoints_alarms SET crc = crc + 1`); err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, mended, err := duckdb.OpenMended(t.Context(), duckdb.Config{Path: path}, filepath.Join(dir, "aside"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if mended == nil || !slices.Equal(mended.Stateless, []string{"alarms"}) || !slices.Equal(mended.Files, []string{"w 0"}) {
+		t.Errorf("mended %+v", mended)
+	}
+	if state, ok, err := db.Aggregates().Checkpoint(t.Context(), "w", "0"); !ok || err != nil || len(state) != 100_000 {
+		t.Errorf("the checkpoint of aggregates: %d bytes, %v, %v", len(state), ok, err)
 	}
 }
 
