@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -64,15 +63,14 @@ func (m *Mended) checkpoints() string {
 		" need to go on is made again from the log"
 }
 
-// storeTables returns the tables of each store, all of which change in one transaction.
-func storeTables() []struct {
+// tablesOf is the tables of a store, all of which change in one transaction.
+type tablesOf struct {
 	store  string
 	tables []string
-} {
-	return []struct {
-		store  string
-		tables []string
-	}{
+}
+
+func storeTables() []tablesOf {
+	return []tablesOf{
 		{"state", []string{"internal.device_state", "internal.devices", "internal.progress_state"}},
 		{"logs", []string{"main.logs", "internal.progress_logs"}},
 		{"dead_letters", []string{"main.dead_letters", "internal.progress_dead_letters"}},
@@ -181,15 +179,15 @@ func openVerified(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := db.Verify(ctx); err != nil {
+	if err := db.verify(ctx); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
 }
 
-// Verify reads every table, and so finds blocks that are damaged, with ErrDamaged. It takes about a second a gigabyte; of a database of more
+// verify reads every table, and so finds blocks that are damaged, with ErrDamaged. It takes about a second a gigabyte; of a database of more
 // than 8 GiB only the tables of progress and checkpoints are read.
-func (db *DB) Verify(ctx context.Context) error {
+func (db *DB) verify(ctx context.Context) error {
 	st, err := os.Stat(db.cfg.Path)
 	if err != nil {
 		return fmt.Errorf("verify duckdb %s: %w", db.cfg.Path, err)
@@ -323,7 +321,7 @@ func copyFiles(from, to string) error {
 		return nil //nolint:nilerr // a store whose checkpoint is missing begins anew
 	}
 	for _, e := range entries {
-		b, err := readFile(filepath.Join(from, e.Name()))
+		b, err := os.ReadFile(filepath.Join(from, e.Name())) //nolint:gosec // our own directory
 		if err != nil {
 			continue // likewise
 		}
@@ -332,15 +330,6 @@ func copyFiles(from, to string) error {
 		}
 	}
 	return nil
-}
-
-func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path) //nolint:gosec // our own directory
-	if err != nil {
-		return nil, err
-	}
-	b, err := io.ReadAll(f)
-	return b, errors.Join(err, f.Close())
 }
 
 // firstLine is what an error says before DuckDB's stack, without the advice, which has been taken.
@@ -355,5 +344,5 @@ func Stores() []string {
 	for _, s := range storeTables() {
 		names = append(names, s.store)
 	}
-	return slices.Clip(names)
+	return names
 }
