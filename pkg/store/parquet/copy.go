@@ -2,7 +2,6 @@ package parquet
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 )
 
@@ -51,17 +50,10 @@ func (h *History) replaceManifest(m *manifest, reason string) error {
 
 // setManifestAside moves a manifest out of the way, and returns where to; "" where it is not there.
 func (h *History) setManifestAside(path string) (aside string, err error) {
-	if _, err := os.Lstat(path); err != nil {
-		return "", nil //nolint:nilerr // nothing to move
+	if h.cfg.Aside == "" {
+		return h.moveAside(path, path+damagedSuffix)
 	}
-	aside = path + damagedSuffix
-	if h.cfg.Aside != "" {
-		if err := h.cfg.FS.MkdirAll(h.cfg.Aside); err != nil {
-			return "", err
-		}
-		aside = filepath.Join(h.cfg.Aside, filepath.Base(path))
-	}
-	return aside, h.cfg.FS.Rename(path, aside)
+	return h.moveAside(path, filepath.Join(h.cfg.Aside, filepath.Base(path)))
 }
 
 // saveCopy writes the second manifest. Where it cannot, the one there stays, and with it the files that it names.

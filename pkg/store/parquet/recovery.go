@@ -45,11 +45,11 @@ func (h *History) recover(ctx context.Context) error {
 	h.next = m.Next
 	h.catalog.current, h.catalog.paths = m, absolute(h.cfg.Dir, m.Files)
 	h.cfg.Metrics.catalog(m)
-	listed, err := h.verify(m)
+	whole, err := h.verify(m)
 	if err != nil {
 		return err
 	}
-	if err := h.removeUnlisted(m, found, listed); err != nil {
+	if err := h.removeUnlisted(m, found, whole); err != nil {
 		return err
 	}
 	h.saveCopy(h.catalog.current)
@@ -95,23 +95,24 @@ func (h *History) removeUnlisted(m *manifest, found []string, whole bool) error 
 		listed[m.Files[i].Path] = true
 	}
 	removed := 0
-	for _, path := range found {
-		if listed[path] {
+	for _, rel := range found {
+		if listed[rel] {
 			continue
 		}
+		path := filepath.Join(h.cfg.Dir, filepath.FromSlash(rel))
 		if !whole {
-			aside, err := h.moveAside(path)
+			aside, err := h.moveAside(path, h.asidePath(rel))
 			if err != nil {
-				return fmt.Errorf("move away %s, which no manifest names: %w", path, err)
+				return fmt.Errorf("move away %s, which no manifest names: %w", rel, err)
 			}
 			h.cfg.Found(Finding{
-				Path: filepath.Join(h.cfg.Dir, filepath.FromSlash(path)), Aside: aside,
+				Path: path, Aside: aside,
 				What: "no manifest names it, though others that it names are gone, so the manifest may be an older one: it is kept and not read",
 			})
 			continue
 		}
-		if err := h.cfg.FS.Remove(filepath.Join(h.cfg.Dir, filepath.FromSlash(path))); err != nil {
-			return fmt.Errorf("remove %s, which no manifest names: %w", path, err)
+		if err := h.cfg.FS.Remove(path); err != nil {
+			return fmt.Errorf("remove %s, which no manifest names: %w", rel, err)
 		}
 		removed++
 	}
@@ -196,7 +197,7 @@ func (h *History) setAside(rel, reason string) error {
 	if err != nil {
 		return fmt.Errorf("set aside %s: %w", path, err)
 	}
-	aside, err := h.moveAside(rel)
+	aside, err := h.moveAside(path, h.asidePath(rel))
 	if err != nil {
 		return fmt.Errorf("set aside %s: %w", path, err)
 	}
@@ -214,17 +215,15 @@ func (h *History) asidePath(rel string) string {
 	return filepath.Join(h.cfg.Aside, strings.ReplaceAll(rel, "/", "_"))
 }
 
-// moveAside moves a file, and returns where to; "" where it is not there.
-func (h *History) moveAside(rel string) (aside string, err error) {
-	aside = h.asidePath(rel)
+// moveAside moves a file or a manifest, and returns where to; "" where it is not there.
+func (h *History) moveAside(path, aside string) (string, error) {
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
 	if h.cfg.Aside != "" {
 		if err := h.cfg.FS.MkdirAll(h.cfg.Aside); err != nil {
 			return "", err
 		}
 	}
-	err = h.cfg.FS.Rename(filepath.Join(h.cfg.Dir, filepath.FromSlash(rel)), aside)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	}
-	return aside, err
+	return aside, h.cfg.FS.Rename(path, aside)
 }

@@ -81,9 +81,6 @@ func (r *Restorer) know(ctx context.Context, path string, info *FileInfo) error 
 	return nil
 }
 
-// Lacks returns the files whose rows are looked for.
-func (r *Restorer) Lacks() []DamagedRecord { return r.lacks }
-
 // Covered returns how far the files cover a partition: what comes after is in memory or on its way, and is none of a Restorer's business.
 func (r *Restorer) Covered(worker string, p bus.PartitionID) bus.Position {
 	r.history.mu.Lock()

@@ -41,10 +41,7 @@ func (h *History) scrub(ctx context.Context) error {
 		path := filepath.Join(h.cfg.Dir, filepath.FromSlash(f.Path))
 		err := checkSum(path, f)
 		if d := (*damagedError)(nil); errors.As(err, &d) {
-			if !h.names(f.Path) {
-				continue // merged or expired meanwhile
-			}
-			err = h.setAside(f.Path, d.err.Error())
+			err = h.setAside(f.Path, d.err.Error()) // nothing to do where it was merged or has expired meanwhile
 		}
 		if err != nil {
 			return err
@@ -53,18 +50,6 @@ func (h *History) scrub(ctx context.Context) error {
 	}
 	h.checked = fresh
 	return nil
-}
-
-// names reports whether a file counts.
-func (h *History) names(rel string) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for i := range h.catalog.current.Files {
-		if h.catalog.current.Files[i].Path == rel {
-			return true
-		}
-	}
-	return false
 }
 
 // Doubt looks at those files of the snapshot that an error names, which a query over them gave, or at all of them where it speaks of Parquet
