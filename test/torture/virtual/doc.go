@@ -11,7 +11,7 @@
 //
 // Then the faults end, everything is drained, and each table is held against a ledger of what was acknowledged: lost, doubled,
 // unexpected; the latest state is the highest by (event time, origin); each window is what history says; each alarm that the data
-// call for is there once; and what was published tells a reader that drops doubles the same as the tables.
+// call for is there once, and nobody is called silent while it speaks; and what was published tells a reader that drops doubles the same as the tables.
 //
 // A breach is printed with its seed, and shrunk: fewer faults, then fewer messages, until nothing more can be left out; the calls
 // of the smallest run that shows it are printed.
