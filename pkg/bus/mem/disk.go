@@ -1,7 +1,6 @@
 package mem
 
 import (
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -43,14 +42,7 @@ func newDisk(cfg Config) *disk {
 }
 
 func (d *disk) partition(id bus.PartitionID) (*partition, error) {
-	p, ok := d.partitions[id]
-	if !ok {
-		if _, known := d.partitions[bus.PartitionID{Topic: id.Topic}]; known {
-			return nil, fmt.Errorf("partition %d, want 0 to %d: %w", id.Number, d.cfg.Partitions-1, bus.ErrUnknownTopic)
-		}
-		return nil, bus.ErrUnknownTopic
-	}
-	return p, nil
+	return bus.Find(d.partitions, id, d.cfg.Partitions)
 }
 
 func (d *disk) currentFaults() Faults {

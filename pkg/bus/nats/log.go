@@ -191,14 +191,7 @@ func (l *Log) fault() error {
 }
 
 func (l *Log) partition(id bus.PartitionID) (*partition, error) {
-	p, ok := l.parts[id]
-	if !ok {
-		if _, known := l.parts[bus.PartitionID{Topic: id.Topic}]; known {
-			return nil, fmt.Errorf("partition %d, want 0 to %d: %w", id.Number, l.cfg.Partitions-1, bus.ErrUnknownTopic)
-		}
-		return nil, bus.ErrUnknownTopic
-	}
-	return p, nil
+	return bus.Find(l.parts, id, l.cfg.Partitions)
 }
 
 func (l *Log) newPartition(id bus.PartitionID) *partition {
