@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -146,7 +145,7 @@ func SelectAll(ctx context.Context, r Reader, s Selection, each func(row []any) 
 		var last []any
 		err := r.Select(ctx, s, func(row []any) error {
 			if rows++; rows == s.Limit {
-				last = slices.Clone(row[len(s.Columns):])
+				last = AfterOf(row[len(s.Columns):])
 			}
 			return each(row)
 		})
@@ -154,17 +153,28 @@ func SelectAll(ctx context.Context, r Reader, s Selection, each func(row []any) 
 			return err
 		}
 		s.After = last
-		for i, k := range last {
-			switch k := k.(type) {
-			case time.Time:
-				last[i] = telemetry.At(k)
-			case string:
-				last[i] = strings.Clone(k)
-			default:
-				if n, ok := Whole(k); ok {
-					last[i] = n
-				}
+	}
+}
+
+// AfterOf returns the values of Order in a row as Selection.After takes them. They hold for good.
+func AfterOf(values []any) []any {
+	after := make([]any, len(values))
+	for i, v := range values {
+		switch v := v.(type) {
+		case time.Time:
+			after[i] = telemetry.At(v)
+		case string:
+			after[i] = strings.Clone(v)
+		case float64:
+			after[i] = v
+		case float32:
+			after[i] = float64(v)
+		default:
+			after[i] = v
+			if n, ok := Whole(v); ok {
+				after[i] = n
 			}
 		}
 	}
+	return after
 }

@@ -204,7 +204,7 @@ func selectPages(t *testing.T, s SelectStore, ref reference, sel store.Selection
 		if len(rows) < sel.Limit {
 			break
 		}
-		sel.After = asAfter(last)
+		sel.After = last
 	}
 	if !slices.Equal(all, ref.page(want)) {
 		t.Errorf("pages of %d have %d rows together, want %d, each once", sel.Limit, len(all), len(ref.page(want)))
@@ -401,7 +401,7 @@ func selectDeadLetterPages(t *testing.T, s SelectStore, ref reference) {
 					if len(rows) < limit {
 						break
 					}
-					sel.After = asAfter(last)
+					sel.After = last
 				}
 				if seen := slices.Compact(slices.Sorted(slices.Values(all))); len(all) != len(ref[store.TableDeadLetters]) || len(seen) != len(all) {
 					t.Errorf("pages of %d, descending %v: %d rows, %d different, want %d", limit, descending, len(all), len(seen), len(ref[store.TableDeadLetters]))

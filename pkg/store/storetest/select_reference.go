@@ -157,7 +157,7 @@ func valueText(v any) string {
 	return fmt.Sprintf("a %T, which is no value of a Reader", v)
 }
 
-// pageOf returns a page of a Reader as text, and the values of Order in its last row.
+// pageOf returns a page of a Reader as text, and what the page after it begins after.
 func pageOf(t *testing.T, r store.Reader, s store.Selection) (rows []string, last []any) {
 	t.Helper()
 	err := r.Select(t.Context(), s, func(row []any) error {
@@ -166,33 +166,13 @@ func pageOf(t *testing.T, r store.Reader, s store.Selection) (rows []string, las
 			return nil
 		}
 		rows = append(rows, rowText(row))
-		last = slices.Clone(row[len(s.Columns):])
+		last = store.AfterOf(row[len(s.Columns):])
 		return nil
 	})
 	if err != nil {
 		t.Errorf("select %+v: %v", s, err)
 	}
 	return rows, last
-}
-
-// asAfter makes of the values of Order in a row what After takes.
-func asAfter(values []any) []any {
-	after := slices.Clone(values)
-	for i, v := range after {
-		switch v := v.(type) {
-		case time.Time:
-			after[i] = telemetry.At(v)
-		case int32:
-			after[i] = int64(v)
-		case int:
-			after[i] = int64(v)
-		case uint32:
-			after[i] = int64(v)
-		case uint64:
-			after[i] = int64(v)
-		}
-	}
-	return after
 }
 
 func wantPage(t *testing.T, r store.Reader, ref reference, s store.Selection) {
