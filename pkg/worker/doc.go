@@ -20,8 +20,9 @@
 // partition no longer than it takes to find it: then it is a dead letter too. See care.
 //
 // Where to look: loop.go runs, lives.go begins a share's task again when it broke, share.go is one life of a share, read.go and apply.go
-// bring records to the task, commit.go and publish.go bring out what it made, hint.go commits to the bus, letter.go refuses, redeliver.go
-// takes back what was refused, broken.go, care.go, hang.go, isolate.go and inhand.go find what breaks a worker, status.go and metrics.go tell.
+// bring records to the task, upstream.go says how far its clock may go, commit.go and publish.go bring out what it made, hint.go commits to
+// the bus, letter.go refuses, redeliver.go takes back what was refused, broken.go, care.go, hang.go, isolate.go and inhand.go find what
+// breaks a worker, status.go and metrics.go tell.
 //
 // Start reading at Loop.
 package worker

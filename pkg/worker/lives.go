@@ -33,11 +33,11 @@ func (l *Loop[Row]) own(ctx context.Context, share bus.Share, track *workerTrack
 			return err
 		}
 		l.told(ctx, share.Number, f, care.learn(f))
-		if ctx.Err() != nil {
-			return err // what it had in hand is not finished
-		}
 		if f.how == hung && hand != nil {
 			hand.lost = true
+		}
+		if ctx.Err() != nil {
+			return err // what it had in hand is not finished
 		}
 		between := track.add(nil) // so that the reason shows meanwhile
 		between.retry("begin again", f)
