@@ -2,13 +2,14 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,31 +57,33 @@ func (in *instance) wantNumbered(t *testing.T, to int) {
 	in.wantRows(t, windowsDiffer("10"), []string{"0"})
 }
 
-// warnings returns what the status warns of, and how many files the metric counts.
-func (in *instance) warnings(t *testing.T) (text string, corrupt bool) {
+// status is what an instance says of itself.
+type status struct {
+	Warnings []string `json:"warnings"`
+	Workers  []struct {
+		Worker  string `json:"worker"`
+		Records uint64 `json:"records"`
+		Behind  uint64 `json:"behind"`
+	} `json:"workers"`
+}
+
+func (in *instance) status(t *testing.T) (s status) {
 	t.Helper()
-	get := func(path string) []byte {
-		resp, err := http.Get(in.http + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = resp.Body.Close() }()
-		b, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
-	var status struct{ Warnings []string }
-	if err := json.Unmarshal(get("/v1/status"), &status); err != nil {
+	if err := json.Unmarshal([]byte(ask(t, http.MethodGet, in.http+"/v1/status", "")), &s); err != nil {
 		t.Fatal(err)
 	}
-	for line := range strings.Lines(string(get("/metrics"))) {
+	return s
+}
+
+// warnings returns what the status warns of, and whether the metric counts files.
+func (in *instance) warnings(t *testing.T) (text string, corrupt bool) {
+	t.Helper()
+	for line := range strings.Lines(ask(t, http.MethodGet, in.http+"/metrics", "")) {
 		if strings.HasPrefix(line, "millrace_corrupt_files_total{") && !strings.HasSuffix(strings.TrimSpace(line), " 0") {
 			corrupt = true
 		}
 	}
-	return strings.Join(status.Warnings, "\n"), corrupt
+	return strings.Join(in.status(t).Warnings, "\n"), corrupt
 }
 
 // corruptArgs let files of history be written soon, and windows be closed.
@@ -141,24 +144,47 @@ func (in *instance) wantEndsRemembered(t *testing.T) {
 	})
 }
 
-// largest returns the largest file below dir whose name ends so.
-func largest(t *testing.T, dir, suffix string) string {
+// blocks returns the files of a topic in the log of a data directory.
+func blocks(t *testing.T, data, topic string) []string {
 	t.Helper()
-	best, size := "", int64(-1)
-	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() || !strings.HasSuffix(path, suffix) {
-			return err
-		}
-		info, err := e.Info()
-		if err == nil && info.Size() > size {
-			best, size = path, info.Size()
+	all, err := filepath.Glob(filepath.Join(data, "log", "jetstream", "*", "streams", "MR_"+topic+"_*", "msgs", "*.blk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// segments returns the files of history in a data directory.
+func segments(t *testing.T, data string) (all []string) {
+	t.Helper()
+	err := filepath.WalkDir(filepath.Join(data, "archive"), func(path string, _ fs.DirEntry, err error) error {
+		if strings.HasSuffix(path, ".parquet") {
+			all = append(all, path)
 		}
 		return err
 	})
-	if err != nil || best == "" {
-		t.Fatalf("no %s in %s: %v", suffix, dir, err)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return best
+	return all
+}
+
+// size returns how long a file is; 0 where it is not there, since it may go while an instance runs.
+func size(path string) int64 {
+	st, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return st.Size()
+}
+
+// largest returns the largest of some files.
+func largest(t *testing.T, paths []string) string {
+	t.Helper()
+	if len(paths) == 0 {
+		t.Fatal("there are no such files")
+	}
+	return slices.MaxFunc(paths, func(a, b string) int { return cmp.Compare(size(a), size(b)) })
 }
 
 // The damages that a file can take.
@@ -206,25 +232,9 @@ func corruptions() []corruption {
 		return func(_ *testing.T, data string) string { return filepath.Join(data, name) }
 	}
 	block := func(topic string) func(t *testing.T, data string) string {
-		return func(t *testing.T, data string) string {
-			t.Helper()
-			streams, err := filepath.Glob(filepath.Join(data, "log", "jetstream", "*", "streams", "MR_"+topic+"_*", "msgs", "*.blk"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			best, size := "", int64(-1)
-			for _, path := range streams {
-				if st, err := os.Stat(path); err == nil && st.Size() > size {
-					best, size = path, st.Size()
-				}
-			}
-			return best
-		}
+		return func(t *testing.T, data string) string { t.Helper(); return largest(t, blocks(t, data, topic)) }
 	}
-	segment := func(t *testing.T, data string) string {
-		t.Helper()
-		return largest(t, filepath.Join(data, "archive"), ".parquet")
-	}
+	segment := func(t *testing.T, data string) string { t.Helper(); return largest(t, segments(t, data)) }
 	cut := func(of func(*testing.T, string) string, percent int64) func(*testing.T, string) {
 		return func(t *testing.T, data string) { t.Helper(); cutFile(t, of(t, data), percent) }
 	}
@@ -301,27 +311,20 @@ func TestWhatTheLogLostUnreadIsWrittenAgainByTheRouter(t *testing.T) {
 	first := run(t, data, append(corruptArgs(), "--set", "workers=[ingest, router, live]")...)
 	first.sendNumbered(t, begin, 0, corruptMessages)
 	eventually(t, "the router has written everything", func() error {
-		size := int64(0)
-		blocks, err := filepath.Glob(filepath.Join(data, "log", "jetstream", "*", "streams", "MR_telemetry_*", "msgs", "*.blk"))
-		for _, b := range blocks {
-			if st, err := os.Stat(b); err == nil {
-				size += st.Size()
-			}
+		written := int64(0)
+		for _, b := range blocks(t, data, "telemetry") {
+			written += size(b)
 		}
-		if _, behind := first.behind(t, "router"); err == nil && (size == 0 || behind) {
-			err = fmt.Errorf("%d bytes, behind: %v", size, behind)
+		if behind := first.behind(t, "router"); written == 0 || behind {
+			return fmt.Errorf("%d bytes, behind: %v", written, behind)
 		}
-		return err
+		return nil
 	})
 	first.wantEndsRemembered(t)
 	first.kill()
-	blocks, err := filepath.Glob(filepath.Join(data, "log", "jetstream", "*", "streams", "MR_telemetry_*", "msgs", "*.blk"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	damaged := 0
-	for i, b := range blocks {
-		if st, err := os.Stat(b); err != nil || st.Size() == 0 {
+	for i, b := range blocks(t, data, "telemetry") {
+		if size(b) == 0 {
 			continue
 		}
 		damaged++
@@ -342,28 +345,13 @@ func TestWhatTheLogLostUnreadIsWrittenAgainByTheRouter(t *testing.T) {
 	}
 }
 
-// behind returns how many records a worker has taken, and whether it knows of more.
-func (in *instance) behind(t *testing.T, worker string) (records uint64, behind bool) {
+// behind says whether a worker has not taken, or not committed, everything that sendNumbered sent.
+func (in *instance) behind(t *testing.T, worker string) bool {
 	t.Helper()
-	resp, err := http.Get(in.http + "/v1/status")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	var status struct {
-		Workers []struct {
-			Worker  string `json:"worker"`
-			Records uint64 `json:"records"`
-			Behind  uint64 `json:"behind"`
-		} `json:"workers"`
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&status); err != nil {
-		t.Fatal(err)
-	}
-	for _, w := range status.Workers {
+	for _, w := range in.status(t).Workers {
 		if w.Worker == worker {
-			return w.Records, w.Behind > 0 || w.Records < corruptDevices*corruptMessages
+			return w.Behind > 0 || w.Records < corruptDevices*corruptMessages
 		}
 	}
-	return 0, true
+	return true
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -170,26 +169,6 @@ func difference(got, want string) string {
 		}
 	}
 	return "one ends before the other"
-}
-
-// ask returns the body of an answer.
-func ask(t *testing.T, method, address, body string) string {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, address, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatalf("%s %s: %s: %v: %s", method, address, resp.Status, err, b)
-	}
-	return string(b)
 }
 
 // tableOf returns what reads a table of a database of ClickHouse.

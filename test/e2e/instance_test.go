@@ -228,6 +228,26 @@ func (in *instance) post(t *testing.T, path, contentType, body string) (int, str
 	return resp.StatusCode, string(b)
 }
 
+// ask returns the body of an answer, which must be 200.
+func ask(t *testing.T, method, address, body string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, address, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s %s: %s: %v: %s", method, address, resp.Status, err, b)
+	}
+	return string(b)
+}
+
 // query runs SQL through the instance and returns the rows as text, without the header.
 func (in *instance) query(ctx context.Context, sql string) ([][]string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, in.http+"/v1/sql", strings.NewReader(sql))
