@@ -1,6 +1,7 @@
 package live
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 
@@ -32,4 +33,17 @@ func (l *Live) admit(r *http.Request, scope access.Scope) (*http.Request, error)
 func credential(ctx context.Context) *access.Credential {
 	c, _ := ctx.Value(credentialKey{}).(*access.Credential)
 	return c
+}
+
+// signed returns who asks for something, in words: who it was is the token's word, and what the body says comes before it.
+func signed(ctx context.Context, by string) string {
+	c := credential(ctx)
+	if c == nil {
+		return by
+	}
+	who := cmp.Or(c.Name, c.ID)
+	if by == "" || by == who {
+		return who
+	}
+	return by + " (" + who + ")"
 }

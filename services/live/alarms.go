@@ -1,7 +1,6 @@
 package live
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -76,15 +75,7 @@ func (l *Live) acknowledge(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if c := credential(r.Context()); c != nil {
-		who := cmp.Or(c.Name, c.ID)
-		switch { // who it was is the token's word; what the body says comes before it
-		case wish.By == "":
-			wish.By = who
-		case wish.By != who:
-			wish.By += " (" + who + ")"
-		}
-	}
+	wish.By = signed(r.Context(), wish.By)
 	id := r.PathValue("id")
 	alarm, body, err := l.alarm(r.Context(), id)
 	if err != nil {

@@ -28,13 +28,7 @@ func (l *Live) replayLetter(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if c := credential(r.Context()); c != nil {
-		who := cmp.Or(c.Name, c.ID)
-		if wish.By != "" && wish.By != who {
-			who = wish.By + " (" + who + ")"
-		}
-		wish.By = who
-	}
+	wish.By = signed(r.Context(), wish.By)
 	d, err := l.findLetter(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return err
