@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -264,13 +265,14 @@ func (c *letterCommand) replay(ctx context.Context, ids []string) error {
 				return fmt.Errorf("read a letter: %w", err)
 			}
 			if d.ReplayedAt == nil && d.ID != "" {
-				ids = append([]string{d.ID}, ids...)
+				ids = append(ids, d.ID)
 			}
 			return nil
 		})
 		if err != nil {
 			return err
 		}
+		slices.Reverse(ids)
 	}
 	body, err := c.wish()
 	if err != nil {
