@@ -1,14 +1,16 @@
 package standalone
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 
 	"github.com/millrace/millrace/pkg/access"
 	"github.com/millrace/millrace/pkg/connect"
+	"github.com/millrace/millrace/services/standalone/internal/jsonfile"
 )
+
+const endpointsName = "endpoints.json"
 
 // Endpoints is where a running instance listens: the content of endpoints.json in its data directory, for scripts and
 // tests that let the system choose the ports.
@@ -22,19 +24,15 @@ type Endpoints struct {
 
 // write puts the endpoints into the data directory in one step.
 func (e Endpoints) write(data string) error {
-	b, err := json.MarshalIndent(e, "", "  ")
-	if err != nil {
-		return err
-	}
-	name := filepath.Join(data, "endpoints.json")
-	if err := os.WriteFile(name+".tmp", append(b, '\n'), 0o600); err != nil {
+	name := filepath.Join(data, endpointsName)
+	if err := jsonfile.Write(name, e); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
-	return os.Rename(name+".tmp", name)
+	return nil
 }
 
 // remove takes them away when the instance ends.
-func (e Endpoints) remove(data string) { _ = os.Remove(filepath.Join(data, "endpoints.json")) }
+func (e Endpoints) remove(data string) { _ = os.Remove(filepath.Join(data, endpointsName)) }
 
 // listeners returns what this process opens, for the check that nothing leaves loopback unguarded.
 func (c *Config) listeners() []access.Listener {

@@ -106,7 +106,7 @@ func openStill(ctx context.Context, cfg Config, deps connect.Deps, dir string) (
 
 // readEndpoints reads what a running instance has written of itself; the zero Endpoints where none runs.
 func readEndpoints(data string) (at Endpoints, err error) {
-	b, err := os.ReadFile(filepath.Join(data, "endpoints.json")) //nolint:gosec // a directory of the configuration
+	b, err := os.ReadFile(filepath.Join(data, endpointsName)) //nolint:gosec // a directory of the configuration
 	if errors.Is(err, os.ErrNotExist) {
 		return at, nil
 	}

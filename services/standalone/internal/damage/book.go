@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/millrace/millrace/services/standalone/internal/jsonfile"
 )
 
 const (
@@ -145,15 +147,7 @@ func (b *Book) Entries() []Entry {
 
 // save writes the file, and a note beside what was set aside.
 func (b *Book) save(newest Entry) error {
-	text, err := json.MarshalIndent(b.entries, "", "  ")
-	if err != nil {
-		return err
-	}
-	path := filepath.Join(b.data, fileName)
-	if err := os.WriteFile(path+".tmp", append(text, '\n'), 0o600); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".tmp", path); err != nil {
+	if err := jsonfile.Write(filepath.Join(b.data, fileName), b.entries); err != nil {
 		return err
 	}
 	if newest.Aside == "" {

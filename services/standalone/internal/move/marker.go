@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/millrace/millrace/services/standalone/internal/jsonfile"
 )
 
 // marker is a file beside the source. Positions of a move count rows of the source in a fixed order, so a move goes on only
@@ -68,22 +70,8 @@ func (r *runner) mark(parts []part) (*marker, error) {
 	return before, nil
 }
 
-// save replaces the file in one step.
 func (m *marker) save(path string) error {
-	b, err := json.MarshalIndent(m, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write the marker of the move: %w", err)
-	}
-	temporary := path + ".tmp"
-	f, err := os.OpenFile(filepath.Clean(temporary), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("write the marker of the move: %w", err)
-	}
-	_, err = f.Write(append(b, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(temporary, path)
-	}
-	if err != nil {
+	if err := jsonfile.Write(path, m); err != nil {
 		return fmt.Errorf("write the marker of the move: %w", err)
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/pkg/telemetry"
+	"github.com/millrace/millrace/services/standalone/internal/jsonfile"
 )
 
 const markerVersion = 1
@@ -43,22 +44,10 @@ func loadMarker(path string) (*marker, error) {
 	return m, nil
 }
 
-// save replaces the file in one step.
 func (m *marker) save(path string) error {
-	b, err := json.MarshalIndent(m, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write the marker of the replay: %w", err)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-		return fmt.Errorf("write the marker of the replay: %w", err)
-	}
-	f, err := os.OpenFile(filepath.Clean(path+".tmp"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("write the marker of the replay: %w", err)
-	}
-	_, err = f.Write(append(b, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(path+".tmp", path)
+	err := os.MkdirAll(filepath.Dir(path), 0o750)
+	if err == nil {
+		err = jsonfile.Write(path, m)
 	}
 	if err != nil {
 		return fmt.Errorf("write the marker of the replay: %w", err)
