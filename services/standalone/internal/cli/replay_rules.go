@@ -178,28 +178,15 @@ type alarmJSON struct {
 	Peak      *float64   `json:"peak"`
 }
 
-type countJSON struct {
-	Rule    string `json:"rule"`
-	Present int    `json:"present"`
-	Changed int    `json:"changed"`
-	Same    int    `json:"same"`
-	Moved   int    `json:"moved"`
-	New     int    `json:"new"`
-	Gone    int    `json:"gone"`
-}
-
 func rulesJSON(w io.Writer, r *replay.Rehearsed, from, to telemetry.Time) error {
 	out := struct {
-		From    time.Time   `json:"from"`
-		To      time.Time   `json:"to"`
-		Records uint64      `json:"records"`
-		Rules   []countJSON `json:"rules"`
-		Alarms  []alarmJSON `json:"alarms"`
-		Notes   []string    `json:"notes"`
-	}{from.Std(), to.Std(), r.Records, []countJSON{}, []alarmJSON{}, append([]string{}, r.Notes...)}
-	for _, c := range r.Counts {
-		out.Rules = append(out.Rules, countJSON(c))
-	}
+		From    time.Time      `json:"from"`
+		To      time.Time      `json:"to"`
+		Records uint64         `json:"records"`
+		Rules   []replay.Count `json:"rules"`
+		Alarms  []alarmJSON    `json:"alarms"`
+		Notes   []string       `json:"notes"`
+	}{from.Std(), to.Std(), r.Records, append([]replay.Count{}, r.Counts...), []alarmJSON{}, append([]string{}, r.Notes...)}
 	for _, a := range r.Alarms {
 		j := alarmJSON{Alarm: a, RaisedAt: a.RaisedAt.Std()}
 		if a.ClearedAt != 0 {

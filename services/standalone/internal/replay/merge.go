@@ -2,7 +2,6 @@ package replay
 
 import (
 	"context"
-	"fmt"
 	"iter"
 	"sync/atomic"
 
@@ -234,8 +233,7 @@ func (s *shareOf) fromLog(ctx context.Context, topic int, r *reach) iter.Seq2[pa
 // fromArchive yields what history has of the time, before an origin.
 func (s *shareOf) fromArchive(ctx context.Context, before bus.Position) iter.Seq2[passing, error] {
 	return func(yield func(passing, error) bool) {
-		what := slice{share: s.number, from: s.when.from, to: s.when.to, before: before}
-		what.after = s.archivedThrough()
+		what := slice{share: s.number, from: s.when.from, to: s.when.to, after: s.archivedThrough(), before: before}
 		for row, err := range s.cold.rows(ctx, what) {
 			if err != nil {
 				yield(passing{}, err)
@@ -304,6 +302,3 @@ func (s *shareOf) topicOf(row *store.MessageRow) int {
 	}
 	return -1
 }
-
-// String names the share in errors.
-func (s *shareOf) String() string { return fmt.Sprintf("share %d", s.number) }

@@ -66,13 +66,13 @@ type Alarm struct {
 
 // Count is how many alarms a rule would have raised.
 type Count struct {
-	Rule    string
-	Present int // raised by the present rules
-	Changed int // raised by the changed ones, which are of the next three sorts
-	Same    int
-	Moved   int
-	New     int
-	Gone    int // of the present rules' alarms
+	Rule    string `json:"rule"`
+	Present int    `json:"present"` // raised by the present rules
+	Changed int    `json:"changed"` // raised by the changed ones, which are of the next three sorts
+	Same    int    `json:"same"`
+	Moved   int    `json:"moved"`
+	New     int    `json:"new"`
+	Gone    int    `json:"gone"` // of the present rules' alarms
 }
 
 // Rehearsed is what came of a rehearsal.
