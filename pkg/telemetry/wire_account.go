@@ -3,7 +3,6 @@ package telemetry
 import (
 	"encoding/binary"
 	"fmt"
-	"strings"
 )
 
 const tagAccountLine = 9<<3 | wireBytes
@@ -110,13 +109,6 @@ func parseAccountLine(b []byte, l *AccountLine) error {
 		}
 	}
 	return r.err
-}
-
-// Clone returns a copy of l that shares no memory with it.
-func (l *AccountLine) Clone() AccountLine {
-	c := *l
-	c.Tenant, c.DeviceID = strings.Clone(l.Tenant), strings.Clone(l.DeviceID)
-	return c
 }
 
 // PeekAccepted reads of an encoded message only what the edge's account is by. Strings alias b, as in ParseMessage; it never
