@@ -45,7 +45,7 @@ func conditions(where []store.Condition) string {
 	return q.String()
 }
 
-// selectSource is the view of a table. That of dead letters lacks their identity, which RowID is.
+// selectSource is the view of a table. That of dead letters lacks RowID, for which the table behind it is read.
 func selectSource(cfg Config, table string) string {
 	if table != store.TableDeadLetters {
 		return cfg.Database + "." + table
