@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 
 	"github.com/millrace/millrace/pkg/bus"
@@ -32,8 +33,24 @@ func Main(name string, run func(ctx context.Context, w *Worker) error) {
 		}
 		w := &Worker{Process: p, Loops: loops}
 		defer func() { err = errors.Join(err, w.close()) }()
+		if err := w.keepInHand(); err != nil {
+			return err
+		}
 		return run(ctx, w)
 	}, Sections()...)
+}
+
+// keepInHand has the loops note what they have in hand where the configuration file names a directory for data, which a worker by itself
+// needs for nothing else.
+func (w *Worker) keepInHand() error {
+	var data string
+	if err := w.Config("data", &data); err != nil {
+		return fmt.Errorf("data: %w", err)
+	}
+	if data != "" {
+		w.Loops.KeepInHand(filepath.Join(data, "in-hand"))
+	}
+	return nil
 }
 
 func (w *Worker) close() error {

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -151,12 +152,9 @@ func (h *inHand) end() error {
 	if h == nil {
 		return nil
 	}
-	var err error
+	err := os.Remove(h.file) // while the lock holds, so that nobody takes a page that is about to go
 	if !h.lost {
-		err = h.close()
-	}
-	if remove := os.Remove(h.file); err == nil {
-		err = remove
+		err = errors.Join(err, h.close())
 	}
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -110,9 +111,18 @@ func TestARecordThatEndsTheProcessIsADeadLetterAfterSomeStarts(t *testing.T) {
 		dying(t)
 		return
 	}
-	for where, deathsMost := range map[string]int{"add": 3, "write": 16} { // the one is known at once, the other is searched by halves
-		t.Run(where, func(t *testing.T) {
-			dir := filepath.Join(t.TempDir(), "in-hand")
+	for _, c := range []struct {
+		where      string
+		deathsMost int
+		taken      bool // the share's page, by another process
+	}{{"add", 3, false}, {"write", 16, false}, {"add", 3, true}} { // the first is known at once, the second is searched by halves
+		t.Run(fmt.Sprintf("%s, page taken %v", c.where, c.taken), func(t *testing.T) {
+			where, deathsMost := c.where, c.deathsMost
+			dir, others := filepath.Join(t.TempDir(), "in-hand"), 0
+			if c.taken {
+				takePage(t, dir)
+				others = 1
+			}
 			for deaths := 0; ; deaths++ {
 				var out bytes.Buffer
 				child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestARecordThatEndsTheProcess", "-test.v")
@@ -123,8 +133,8 @@ func TestARecordThatEndsTheProcessIsADeadLetterAfterSomeStarts(t *testing.T) {
 				switch {
 				case err == nil:
 					t.Logf("after %d deaths", deaths)
-					if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-						t.Errorf("%v: left %v", err, left)
+					if left, err := os.ReadDir(dir); err != nil || len(left) != others {
+						t.Errorf("%v: left %v, want %d of others", err, left, others)
 					}
 					return
 				case !errors.As(err, &exit) || exit.ExitCode() != diesOf:
@@ -134,6 +144,22 @@ func TestARecordThatEndsTheProcessIsADeadLetterAfterSomeStarts(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// takePage has the page of the share until the test ends, as another replica on the machine would.
+func takePage(t *testing.T, dir string) {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(dir, "keeper-0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		t.Fatal(err)
 	}
 }
 

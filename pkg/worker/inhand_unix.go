@@ -7,23 +7,48 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 )
 
-// mapInHand maps a page, which is made where there is none.
+// pagesMax is how many processes may keep notes of one share at a time in one directory: one that was stopped, and wakes, has its page still.
+const pagesMax = 8
+
+// mapInHand maps the page of a file, which is made where there is none, or of one beside it where another process has that.
 func mapInHand(file string) (*inHand, error) {
 	if err := os.MkdirAll(filepath.Dir(file), 0o750); err != nil {
 		return nil, fmt.Errorf("note what is in hand: %w", err)
 	}
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the directory is the operator's choice
+	f, err := lockPage(file)
 	if err != nil {
 		return nil, fmt.Errorf("note what is in hand: %w", err)
 	}
 	page, err := mapFile(f)
-	if err = errors.Join(err, f.Close()); err != nil { // the mapping stays
-		return nil, fmt.Errorf("note what is in hand: %s: %w", file, err)
+	if err != nil {
+		return nil, fmt.Errorf("note what is in hand: %w", errors.Join(err, f.Close()))
 	}
-	return &inHand{page: page, file: file, close: func() error { return syscall.Munmap(page) }}, nil
+	return &inHand{page: page, file: f.Name(), close: func() error { return errors.Join(syscall.Munmap(page), f.Close()) }}, nil
+}
+
+// lockPage opens the first page that no other process has. The lock ends with the process, whatever ends that.
+func lockPage(file string) (*os.File, error) {
+	name := file
+	for n := range pagesMax {
+		if n > 0 {
+			name = file + "." + strconv.Itoa(n)
+		}
+		f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the directory is the operator's choice
+		if err != nil {
+			return nil, err
+		}
+		if err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
+			return f, nil
+		}
+		if err = errors.Join(err, f.Close()); !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("lock %s: %w", name, err)
+		}
+	}
+	return nil, fmt.Errorf("%s: %d processes have such a page", file, pagesMax)
 }
 
 func mapFile(f *os.File) ([]byte, error) {

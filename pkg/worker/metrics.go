@@ -44,8 +44,8 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 }
 
 // KeepInHand makes the loops that run from now on keep a note of the record that they have in hand in a file of dir, which the next process
-// reads: a record with which the process has died several times becomes a dead letter. Each process needs a directory of its own, that
-// outlives it. Call it before any loop runs.
+// reads: a record with which the process has died several times becomes a dead letter. The directory must outlive the process, and may be that of
+// others on the machine. Call it before any loop runs.
 func (m *Metrics) KeepInHand(dir string) { m.inHandDir = dir }
 
 func newMetrics() *Metrics {
