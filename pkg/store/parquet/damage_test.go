@@ -93,6 +93,23 @@ func TestEveryDamageOfAFileIsFoundNamedAndSetAside(t *testing.T) {
 	}
 }
 
+func TestAFileThatCannotBeLookedAtHoldsUpNoOther(t *testing.T) {
+	cfg, found := watched(t)
+	h := open(t, cfg)
+	writeFiles(t, h, 3, 10)
+	all := files(t, h)
+	if err := errors.Join(os.Remove(all[0]), os.Symlink(all[0], all[0])); err != nil { // it leads to itself, which is no damage
+		t.Fatal(err)
+	}
+	flipMiddle(t, all[2])
+	if err := h.Maintain(t.Context()); err == nil {
+		t.Error("that a file cannot be looked at is not said")
+	}
+	if len(*found) != 1 || (*found)[0].Path != all[2] {
+		t.Errorf("found %+v, want %s", *found, all[2])
+	}
+}
+
 func TestAQueryThatFailsOnAFileHasItSetAside(t *testing.T) {
 	cfg, found := watched(t)
 	h := open(t, cfg)

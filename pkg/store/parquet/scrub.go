@@ -27,6 +27,7 @@ func (h *History) scrub(ctx context.Context) error {
 	now := h.cfg.Now()
 	fresh := make(scrubbed, len(files))
 	left := int64(scrubBytes)
+	var fault error // the first of a file that could not be looked at; it is tried again, and holds up no other
 	for i := range files {
 		f := &files[i]
 		at, known := h.checked[f.Path]
@@ -37,19 +38,23 @@ func (h *History) scrub(ctx context.Context) error {
 			fresh[f.Path] = at
 			continue
 		}
-		left -= f.Bytes
 		path := filepath.Join(h.cfg.Dir, filepath.FromSlash(f.Path))
 		err := checkSum(path, f)
 		if d := (*damagedError)(nil); errors.As(err, &d) {
 			err = h.setAside(f.Path, d.err.Error()) // nothing to do where it was merged or has expired meanwhile
 		}
 		if err != nil {
-			return err
+			if fault == nil {
+				fault = err
+			}
+			fresh[f.Path] = at
+			continue
 		}
+		left -= f.Bytes
 		fresh[f.Path] = now
 	}
 	h.checked = fresh
-	return nil
+	return fault
 }
 
 // Doubt looks at those files of the snapshot that an error names, which a query over them gave, or at all of them where it speaks of Parquet
