@@ -117,13 +117,18 @@ func ruleLoop(cfg Config, d Deps, m *metrics, compiled []*engine.Rule) *worker.L
 		NewTask: func(share int) (worker.Task[telemetry.Alarm], error) {
 			hooks := m.hooks()
 			hooks.RuleChanged = m.ruleChanged(share)
-			return engine.New(engine.Config{
-				Rules: compiled, Flap: engine.Flap{Window: cfg.Flap.Window, Max: cfg.Flap.Max},
-				TracksMax: (cfg.MaxTracked + shares - 1) / shares, Hooks: hooks,
-			}), nil
+			return cfg.engine(compiled, shares, hooks), nil
 		},
 		CommitEvery: cfg.CommitEvery, Metrics: d.Workers, Log: d.Log, Now: d.Now,
 	}
+}
+
+// engine returns the rules of one of shares.
+func (c Config) engine(compiled []*engine.Rule, shares int, hooks engine.Hooks) *engine.Engine {
+	return engine.New(engine.Config{
+		Rules: compiled, Flap: engine.Flap{Window: c.Flap.Window, Max: c.Flap.Max},
+		TracksMax: (c.MaxTracked + shares - 1) / shares, Hooks: hooks,
+	})
 }
 
 // notifyLoop reads the topic alarms for one target. Its store is the outbox, so a change is committed once it was delivered. A

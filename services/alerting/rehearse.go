@@ -19,9 +19,5 @@ func NewTask(cfg Config, shares int, fault func(rule, device, channel string, er
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", Worker, err)
 	}
-	shares = max(1, shares)
-	return engine.New(engine.Config{
-		Rules: compiled, Flap: engine.Flap{Window: cfg.Flap.Window, Max: cfg.Flap.Max},
-		TracksMax: (cfg.MaxTracked + shares - 1) / shares, Hooks: engine.Hooks{Fault: fault},
-	}), nil
+	return cfg.engine(compiled, max(1, shares), engine.Hooks{Fault: fault}), nil
 }
