@@ -82,14 +82,17 @@ func (t *Task) closeChanged(out *Output) {
 
 // retired returns how many windows of retired series are open. They are few and not for long.
 func (t *Task) retired() (n int) {
-	if len(t.series) == len(t.cfg.Specs) {
-		return 0
+	for i := len(t.cfg.Specs); i < len(t.series); i++ {
+		n += t.openOf(i)
 	}
+	return n
+}
+
+// openOf returns how many windows of a series are open.
+func (t *Task) openOf(series int) (n int) {
 	for _, d := range t.list {
 		for _, c := range d.channels {
-			for i := len(t.cfg.Specs); i < len(t.series); i++ {
-				n += len(c.lanes[i].open)
-			}
+			n += len(c.lanes[series].open)
 		}
 	}
 	return n

@@ -67,9 +67,9 @@ func appendDevice(dst []byte, d *device, series int) []byte {
 }
 
 // Restore implements worker.Stateful, on a fresh task. Windows of a spec that the configuration has no more close before the
-// next record is taken, with what they hold: a spec that comes back later is a new one, and not one that goes on with a gap. Of a spec that is new, windows begin with the next record; the first ones lack what came
-// before it, unless the store still has a row that they complete. A window that closed under a shorter lateness stays closed. An
-// error wraps ErrState, and the task is of no more use.
+// next record is taken, with what they hold: a spec that comes back later is a new one, and not one that goes on with a gap. Of a spec
+// that is new, windows begin with the next record; the first ones lack what came before it, unless the store still has a row that they
+// complete. A window that closed under a shorter lateness stays closed. An error wraps ErrState, and the task is of no more use.
 func (t *Task) Restore(state []byte) error {
 	if !strings.HasPrefix(string(state[:min(len(state), len(snapshotMagic))]), snapshotMagic) {
 		return fmt.Errorf("restore windows: begins with %q, want %q: %w", state[:min(len(state), len(snapshotMagic))], snapshotMagic, ErrState)
@@ -107,13 +107,7 @@ func (t *Task) tellChanges(known []bool, lateness telemetry.Time) {
 		}
 	}
 	for i := len(t.cfg.Specs); i < len(t.series); i++ {
-		open := 0
-		for _, d := range t.list {
-			for _, c := range d.channels {
-				open += len(c.lanes[i].open)
-			}
-		}
-		t.cfg.Changed(fmt.Sprintf("windows %v are no more: %d that were open are written with what they hold", t.series[i].Spec, open))
+		t.cfg.Changed(fmt.Sprintf("windows %v are no more: %d that were open are written with what they hold", t.series[i].Spec, t.openOf(i)))
 	}
 	if lateness != t.lateness {
 		t.cfg.Changed(fmt.Sprintf("lateness was %v and is %v: what has closed stays closed, and is corrected",
