@@ -22,8 +22,6 @@ const (
 	topicsAtOnce   = 8
 )
 
-var errNothingMore = errors.New("what was there a moment ago does not come")
-
 // lookBack returns what the topics hold of the share's messages after committed, nil where there are none.
 func (t *table) lookBack(ctx context.Context, log bus.Log, ingested bus.Partition, committed bus.Position) (*standing, error) {
 	end, err := ingested.End(ctx)
@@ -149,35 +147,18 @@ type section struct {
 
 // section takes the records after from, through through.
 func (s *stood) section(ctx context.Context, p bus.Partition, number int, committed, from, through bus.Position) (all section, err error) {
-	reading, cancel := context.WithTimeout(ctx, warmWait)
-	defer cancel()
-	for batch, err := range p.After(reading, bus.Start{Position: from}) {
-		if err != nil {
-			return all, err
+	err = eachRecord(ctx, p, from, through, func(r *bus.Record) {
+		if all.records == 0 {
+			all.first = r.Position
 		}
-		for _, r := range batch.Records {
-			if r.Position.Compare(through) > 0 {
-				return all, nil
-			}
-			if all.records == 0 {
-				all.first = r.Position
-			}
-			all.records++
-			own, found := s.take(&r, number, committed)
-			if all.found = all.found || found; !all.found {
-				all.tail.add(tail{1, len(r.Value), own})
-			}
+		all.records++
+		own, found := s.take(r, number, committed)
+		if all.found = all.found || found; !all.found {
+			all.tail.add(tail{1, len(r.Value), own})
 		}
-		if batch.Last().Compare(through) >= 0 {
-			return all, nil
-		}
+	})
+	if all.records == 0 && errors.Is(err, errNothingMore) {
+		err = nil // trimmed away
 	}
-	switch {
-	case ctx.Err() != nil:
-		return all, ctx.Err()
-	case all.records == 0:
-		return all, nil // trimmed away
-	default:
-		return all, errNothingMore
-	}
+	return all, err
 }

@@ -22,6 +22,10 @@ const routeStep = "route: "
 // errStranded is why changed routes make a dead letter.
 var errStranded = errors.New("the routes, or what they look at, were changed while it was on its way")
 
+func strandedIn(topics string) error {
+	return fmt.Errorf("%w: %s had a later message of its partition already, behind which readers would pass it over", errStranded, topics)
+}
+
 // standing is what the topics held, when the share began, of the messages after the router's last commit. One goroutine uses it, with
 // positions that rise.
 type standing struct {
@@ -132,8 +136,7 @@ func (t *task) settle(out *worker.Output[none], r bus.Record, at place, endpoint
 	stranded := left & at.passed
 	if stranded&t.homes != 0 || stranded != 0 && stranded == left && !at.anyhow {
 		t.metrics.stranded.Inc()
-		return 0, "", fmt.Errorf("%w: %s had a later message of its partition already, behind which readers would pass it over; put it back",
-			errStranded, t.names(stranded))
+		return 0, "", fmt.Errorf("%w; put it back", strandedIn(t.names(stranded)))
 	}
 	left &^= stranded
 	for ; stranded != 0; stranded &= stranded - 1 {
@@ -150,7 +153,7 @@ func (t *task) settle(out *worker.Output[none], r bus.Record, at place, endpoint
 func (t *task) strand(out *worker.Output[none], r bus.Record, topic string) {
 	d := telemetry.DeadLetter{
 		Worker: Worker, Topic: bus.Ingested, Partition: r.Origin.Partition, Position: r.Position.String(),
-		Reason:  fmt.Sprintf("%v: %s had a later message of its partition already, behind which readers would pass it over", errStranded, topic),
+		Reason:  strandedIn(topic).Error(),
 		Payload: t.value, Tenant: t.head.Tenant, DeviceID: t.head.DeviceID, ReceivedAt: telemetry.Time(r.Time),
 		Context: fmt.Sprintf(`{"origin":%q,"published_to":%q}`, r.Origin.ID(), topic),
 	}

@@ -1,7 +1,9 @@
 package router
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -13,6 +15,8 @@ import (
 
 // warmWait bounds how long one reading back may wait for the log. What was trimmed away meanwhile never comes.
 const warmWait = 10 * time.Second
+
+var errNothingMore = errors.New("what was there a moment ago does not come")
 
 // seen is one message id that a partition held.
 type seen struct{ device, id uint64 }
@@ -58,28 +62,39 @@ func warm(ctx context.Context, memory *repeats.Memory, records int, p bus.Partit
 }
 
 // readSection returns the ids in the records after from, through through.
-func readSection(ctx context.Context, p bus.Partition, from, through bus.Position) ([]seen, error) {
+func readSection(ctx context.Context, p bus.Partition, from, through bus.Position) (section []seen, err error) {
+	err = eachRecord(ctx, p, from, through, func(r *bus.Record) {
+		head, err := telemetry.PeekMessage(r.Value)
+		if err != nil || head.MessageID == "" {
+			return // the one is a dead letter by now, the other cannot be told from a new message
+		}
+		device, id := repeats.Hash(head.Tenant, head.DeviceID, head.MessageID)
+		section = append(section, seen{device, id})
+	})
+	if errors.Is(err, errNothingMore) {
+		err = nil // trimmed away
+	}
+	return section, err
+}
+
+// eachRecord calls f with the records after from, through through. errNothingMore says that it has waited for warmWait, and the last of
+// them did not come.
+func eachRecord(ctx context.Context, p bus.Partition, from, through bus.Position, f func(r *bus.Record)) error {
 	reading, cancel := context.WithTimeout(ctx, warmWait)
 	defer cancel()
-	var section []seen
 	for batch, err := range p.After(reading, bus.Start{Position: from}) {
 		if err != nil {
-			return nil, err
+			return err
 		}
-		for _, r := range batch.Records {
-			if r.Position.Compare(through) > 0 {
-				return section, nil
+		for i := range batch.Records {
+			if batch.Records[i].Position.Compare(through) > 0 {
+				return nil
 			}
-			head, err := telemetry.PeekMessage(r.Value)
-			if err != nil || head.MessageID == "" {
-				continue // the one is a dead letter by now, the other cannot be told from a new message
-			}
-			device, id := repeats.Hash(head.Tenant, head.DeviceID, head.MessageID)
-			section = append(section, seen{device, id})
+			f(&batch.Records[i])
 		}
 		if batch.Last().Compare(through) >= 0 {
-			return section, nil
+			return nil
 		}
 	}
-	return section, ctx.Err()
+	return cmp.Or(ctx.Err(), errNothingMore)
 }

@@ -43,24 +43,24 @@ func New(window, devicesMax int) *Memory {
 // HashDevice returns the hash of a device, the first one of Hash.
 func HashDevice(tenant, deviceID string) uint64 {
 	var d xxhash.Digest
-	d.Reset()
-	_, _ = d.WriteString(tenant)
-	_, _ = d.Write([]byte{0})
-	_, _ = d.WriteString(deviceID)
-	return d.Sum64()
+	return writeDevice(&d, tenant, deviceID)
 }
 
 // Hash returns the hashes of a device and of one of its ids.
 func Hash(tenant, deviceID, messageID string) (dev, id uint64) {
 	var d xxhash.Digest
+	dev = writeDevice(&d, tenant, deviceID)
+	_, _ = d.Write([]byte{0})
+	_, _ = d.WriteString(messageID)
+	return dev, d.Sum64()
+}
+
+func writeDevice(d *xxhash.Digest, tenant, deviceID string) uint64 {
 	d.Reset()
 	_, _ = d.WriteString(tenant)
 	_, _ = d.Write([]byte{0})
 	_, _ = d.WriteString(deviceID)
-	dev = d.Sum64()
-	_, _ = d.Write([]byte{0})
-	_, _ = d.WriteString(messageID)
-	return dev, d.Sum64()
+	return d.Sum64()
 }
 
 // Take reports whether the device's id is not among its last ones, and remembers it then.
