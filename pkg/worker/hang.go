@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	defaultHang = time.Minute
-	hangLooks   = 12 // so often, in equal parts of Loop.Hang, the task must have been at the same step: a process that was stopped is not one that hangs
+	hangMax   = time.Minute // for which a task may have one record in hand
+	hangLooks = 12          // so often, in equal parts of that, the task must have been at the same step: a process that was stopped is not one that hangs
 )
 
 // errAbandoned ends a life that was given up while its task did not come back.
@@ -81,10 +81,10 @@ func (s *share[Row]) left() error {
 	return nil
 }
 
-// supervise waits until the life has ended, or the task has not come back from one step for Loop.Hang. Then the life is given up: its goroutine
+// supervise waits until the life has ended, or the task has not come back from one step for hangMax. Then the life is given up: its goroutine
 // stays where it is, and ends when the task comes back, without any effect.
 func (s *share[Row]) supervise(ended <-chan error) error {
-	look := time.NewTicker(max(s.loop.Hang/hangLooks, time.Millisecond))
+	look := time.NewTicker(hangMax / hangLooks)
 	defer look.Stop()
 	var before uint64
 	same := 0
@@ -102,7 +102,7 @@ func (s *share[Row]) supervise(ended <-chan error) error {
 		if same++; same < hangLooks {
 			continue
 		}
-		f := &failed{how: hung, at: s.steps.at(step), value: fmt.Sprintf("nothing for %v", s.loop.Hang), stack: s.steps.stack()}
+		f := &failed{how: hung, at: s.steps.at(step), value: fmt.Sprintf("nothing for %v", hangMax), stack: s.steps.stack()}
 		s.steps.abandoned.Store(true)
 		if s.steps.now.Load() != step { // it came back just now, and will see that it was given up
 			f.value = "it came back too late"

@@ -66,9 +66,6 @@ type Loop[Row any] struct {
 	BatchRecords int           // most rows and publications that gather before a commit; 0 means 16384
 	BatchBytes   int           // most bytes of records, which rows may alias, that gather before a commit; 0 means 32 MiB
 	Drain        time.Duration // how long work in hand may outlive Run's context; 0 means 20 s
-	// Hang is how long a task may have one record in hand. Then that life of it is given up, as after a panic, and its goroutine is left
-	// to itself. 0 means a minute.
-	Hang time.Duration
 
 	Metrics *Metrics // nil counts nothing
 	Log     *slog.Logger
@@ -142,9 +139,6 @@ func (l *Loop[Row]) configured() (*Loop[Row], error) {
 	}
 	if c.Drain <= 0 {
 		c.Drain = defaultDrain
-	}
-	if c.Hang <= 0 {
-		c.Hang = defaultHang
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

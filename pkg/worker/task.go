@@ -10,7 +10,7 @@ type Task[Row any] interface {
 	// Add takes one record of topic, in the order of its partition; the records of several topics interleave somehow. The loop
 	// has already dropped records whose origin was taken before. An error refuses the record: it goes to dead letters with the error as
 	// its reason, and what Add appended to out for it is taken back. A panic throws the task away; a fresh one begins from the last
-	// commit, and the second panic on one record refuses it.
+	// commit, and the second panic on one record refuses it. So does one that does not come back for a minute; its goroutine is left to itself.
 	Add(out *Output[Row], topic string, r bus.Record) error
 	// Tick tells the wall clock, about once a second, and the time before which the task has everything: what was appended to the share's
 	// topics, and to those of the loop's Upstream. through is 0 where something of the share is unread, and stands still while upstream

@@ -96,7 +96,7 @@ func logLimits() []limit {
 		{"records gathered for one append", "pkg/bus:defaultBatchRecordsMax", "", "another append follows"},
 		{"bytes that a reader asks for ahead", "pkg/bus/nats:readBufferBytes", "bytes", "it asks again when they are used"},
 		{"panics over one record, and times that a worker does not come back from it", "pkg/worker:failuresMax", "", "the record becomes a dead letter"},
-		{"time that a worker may have one record in hand", "pkg/worker:defaultHang", "time", "its task is given up and begins again from the last commit"},
+		{"time that a worker may have one record in hand", "pkg/worker:hangMax", "time", "its task is given up and begins again from the last commit"},
 		{"deaths of the process with one record in hand", "pkg/worker:deathsMax", "", "the record becomes a dead letter"},
 		{"attempts at a write, before the store is asked whether it takes others", "pkg/worker:attemptsMax", "", "if so, fewer records are written at once until the one at fault is alone"},
 		{"failures of a record that is written alone", "pkg/worker:commitFailuresMax", "", "the record becomes a dead letter, unless three did since rows were last written"},
