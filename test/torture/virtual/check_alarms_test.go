@@ -100,9 +100,9 @@ func (c *checker) silences() {
 		return // events count or do not
 	}
 	for device, at := range last {
-		open := slices.DeleteFunc(alarms[device], func(a telemetry.Alarm) bool { return a.ClearedAt != 0 })
+		open := slices.DeleteFunc(slices.Clone(alarms[device]), func(a telemetry.Alarm) bool { return a.ClearedAt != 0 })
 		if len(open) != 1 || open[0].RaisedAt != at.Add(silentFor) {
-			c.breachf("alarms: %s spoke last at %v and is silent since, the alarms that say so: %+v", device, c.since(at), open)
+			c.breachf("alarms: %s spoke last at %v and is silent since, its alarms: %+v", device, c.since(at), alarms[device])
 		}
 	}
 }

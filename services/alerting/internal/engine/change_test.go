@@ -186,6 +186,17 @@ func TestADeviceThatIsSilentWhenItsRuleIsChangedIsStillMissed(t *testing.T) {
 	}
 }
 
+func TestWhatWasSaidWithTheLastWordsAndComesAfterTheAlarmDoesNotEndIt(t *testing.T) {
+	r := newRig(t, compile(t, engine.Rule{Name: "silent", Severity: "warning", Silent: 8 * time.Second}, "", ""))
+	r.say("a", "t", "1", 1, 0)
+	r.tickTo(1, 15)
+	r.say("a", "u", "2", 2, 0) // the edge took it at the same time, and the log later
+	r.tickTo(16, 30)
+	if got := fmt.Sprint(r.open()); got != "[silent warning a ]" {
+		t.Errorf("raised are %s", got)
+	}
+}
+
 func TestAChangeAcrossARestartWithAnotherRuleIsSeen(t *testing.T) {
 	change := func(severity string) *engine.Rule {
 		return compile(t, engine.Rule{Name: "change", Severity: severity, Channel: "t", OnChange: true}, "", "")

@@ -226,8 +226,8 @@ func (e *Engine) sayAlive(out *Output, i int, h telemetry.Header) {
 		return
 	}
 	at := h.IngestTime
-	if at < t.newest {
-		return // of another ingest process whose clock is behind
+	if at <= t.newest {
+		return // it was heard then, or by another ingest process whose clock is ahead; and an alarm since then stands
 	}
 	e.settle(out, t, at-1) // silent for longer than the rule says, and not as long
 	if t.alarm != nil {
