@@ -11,6 +11,7 @@ import (
 
 	"github.com/millrace/millrace/pkg/store"
 	"github.com/millrace/millrace/pkg/telemetry"
+	"github.com/millrace/millrace/services/standalone/internal/scan"
 )
 
 const (
@@ -126,7 +127,7 @@ func (r *runner) stretches(ctx context.Context, c comparison) (all []stretch, ro
 		if err != nil {
 			return nil, 0, err
 		}
-		from, n := telemetry.Time(as[int64](row[0])), uint64(as[int64](row[1])) //nolint:gosec // a count
+		from, n := telemetry.Time(scan.As[int64](row[0])), uint64(scan.As[int64](row[1])) //nolint:gosec // a count
 		rows += n
 		last := len(all) - 1
 		if last < 0 || all[last].day != dayOf(from) || held+n > rangeRows {
@@ -152,7 +153,7 @@ func (r *runner) stretches(ctx context.Context, c comparison) (all []stretch, ro
 // beyond returns the time after the newest row of the source.
 func (r *runner) beyond(ctx context.Context, c comparison) (telemetry.Time, error) {
 	for row, err := range r.source.rows(ctx, fmt.Sprintf(`SELECT max("%s") FROM %s`, c.time, c.table)) {
-		return at(row[0]) + 1, err
+		return scan.Time(row[0]) + 1, err
 	}
 	return 0, nil
 }

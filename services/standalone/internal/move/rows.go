@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
-	"time"
 
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/store"
 	"github.com/millrace/millrace/pkg/store/parquet"
 	"github.com/millrace/millrace/pkg/telemetry"
+	"github.com/millrace/millrace/services/standalone/internal/scan"
 )
 
 // reading yields the units of a chunk in an order that is the same each time. A unit is one row, or the rows that stand for one; it is
@@ -47,14 +47,7 @@ func moved(o bus.Origin) bus.Origin {
 }
 
 func origin(partition, position any) bus.Origin {
-	return bus.Origin{Partition: as[int32](partition), Position: store.UnpackPosition(as[int64](position))}
-}
-
-func at(v any) telemetry.Time {
-	if t, ok := v.(time.Time); ok {
-		return telemetry.At(t)
-	}
-	return 0
+	return bus.Origin{Partition: scan.As[int32](partition), Position: store.UnpackPosition(scan.As[int64](position))}
 }
 
 const stateQuery = `SELECT tenant, device_id, device_type, channel_key, channel_type, channel_value, value, event_time, ingest_time, message_id,
@@ -64,9 +57,9 @@ func stateUnit(r []any) ([]store.MessageRow, error) {
 	value, known := r[6].(float64)
 	return []store.MessageRow{{
 		Message: telemetry.Message{
-			Kind: telemetry.KindChannel, Tenant: as[string](r[0]), DeviceID: as[string](r[1]), DeviceType: as[string](r[2]), ChannelKey: as[string](r[3]),
-			ChannelType: as[string](r[4]), ChannelValue: []byte(as[string](r[5])), Value: value, HasValue: known,
-			EventTime: at(r[7]), IngestTime: at(r[8]), MessageID: as[string](r[9]),
+			Kind: telemetry.KindChannel, Tenant: scan.As[string](r[0]), DeviceID: scan.As[string](r[1]), DeviceType: scan.As[string](r[2]), ChannelKey: scan.As[string](r[3]),
+			ChannelType: scan.As[string](r[4]), ChannelValue: []byte(scan.As[string](r[5])), Value: value, HasValue: known,
+			EventTime: scan.Time(r[7]), IngestTime: scan.Time(r[8]), MessageID: scan.As[string](r[9]),
 		},
 		Origin: moved(origin(r[10], r[11])),
 	}}, nil
@@ -80,11 +73,11 @@ const deviceQuery = `SELECT tenant, device_id, device_type, first_seen, last_see
 func deviceUnit(r []any) ([]store.MessageRow, error) {
 	heard := func(kind telemetry.Kind, event, ingest telemetry.Time) store.MessageRow {
 		return store.MessageRow{Message: telemetry.Message{
-			Kind: kind, Tenant: as[string](r[0]), DeviceID: as[string](r[1]), EventTime: event, IngestTime: ingest,
+			Kind: kind, Tenant: scan.As[string](r[0]), DeviceID: scan.As[string](r[1]), EventTime: event, IngestTime: ingest,
 		}}
 	}
 	// A store keeps the device's type from the newest message that names one.
-	first, last, since, gone := at(r[3]), at(r[4]), at(r[6]), at(r[7])
+	first, last, since, gone := scan.Time(r[3]), scan.Time(r[4]), scan.Time(r[6]), scan.Time(r[7])
 	var unit []store.MessageRow
 	if first != 0 {
 		unit = append(unit, heard(telemetry.KindLog, first, first), heard(telemetry.KindLog, last, last))
@@ -96,7 +89,7 @@ func deviceUnit(r []any) ([]store.MessageRow, error) {
 			return fmt.Errorf("session of %s: %w", r[1], err)
 		}
 		m := heard(telemetry.KindSession, event, last)
-		m.ChannelValue, m.Origin, m.Credential = value, at, as[string](r[12])
+		m.ChannelValue, m.Origin, m.Credential = value, at, scan.As[string](r[12])
 		unit = append(unit, m)
 		return nil
 	}
@@ -122,7 +115,7 @@ func deviceUnit(r []any) ([]store.MessageRow, error) {
 	if len(unit) == 0 { // a device of which nothing is known but its name
 		unit = append(unit, heard(telemetry.KindLog, 0, 0))
 	}
-	unit[len(unit)-1].DeviceType = as[string](r[2]) // the newest word counts
+	unit[len(unit)-1].DeviceType = scan.As[string](r[2]) // the newest word counts
 	return unit, nil
 }
 
@@ -130,14 +123,14 @@ const logQuery = `SELECT tenant, device_id, device_type, severity, source, messa
 	FROM logs WHERE %s ORDER BY event_time, origin_partition, origin_position`
 
 func logUnit(r []any) ([]store.MessageRow, error) {
-	severity, ok := telemetry.ParseSeverity(as[string](r[3]))
+	severity, ok := telemetry.ParseSeverity(scan.As[string](r[3]))
 	if !ok {
 		return nil, fmt.Errorf("logs: severity %q of message %v is not known", r[3], r[8])
 	}
 	return []store.MessageRow{{
 		Message: telemetry.Message{
-			Kind: telemetry.KindLog, Tenant: as[string](r[0]), DeviceID: as[string](r[1]), DeviceType: as[string](r[2]), Severity: severity,
-			LogSource: as[string](r[4]), Text: as[string](r[5]), EventTime: at(r[6]), IngestTime: at(r[7]), MessageID: as[string](r[8]),
+			Kind: telemetry.KindLog, Tenant: scan.As[string](r[0]), DeviceID: scan.As[string](r[1]), DeviceType: scan.As[string](r[2]), Severity: severity,
+			LogSource: scan.As[string](r[4]), Text: scan.As[string](r[5]), EventTime: scan.Time(r[6]), IngestTime: scan.Time(r[7]), MessageID: scan.As[string](r[8]),
 		},
 		Origin: moved(origin(r[9], r[10])),
 	}}, nil
@@ -152,12 +145,12 @@ const letterQuery = `SELECT topic, worker, reason, payload, received_at, tenant,
 func letterUnit(r []any) ([]store.DeadLetterRow, error) {
 	payload, escaped := r[10].([]byte)
 	if !escaped {
-		payload = []byte(as[string](r[3]))
+		payload = []byte(scan.As[string](r[3]))
 	}
 	return []store.DeadLetterRow{{DeadLetter: telemetry.DeadLetter{
-		Topic: as[string](r[0]), Worker: as[string](r[1]), Reason: as[string](r[2]), Payload: payload, ReceivedAt: at(r[4]),
-		Tenant: as[string](r[5]), DeviceID: as[string](r[6]), Credential: as[string](r[7]), Partition: as[int32](r[8]), Position: as[string](r[9]),
-		Context: as[string](r[11]), ReplayedAt: at(r[12]), ReplayedBy: as[string](r[13]),
+		Topic: scan.As[string](r[0]), Worker: scan.As[string](r[1]), Reason: scan.As[string](r[2]), Payload: payload, ReceivedAt: scan.Time(r[4]),
+		Tenant: scan.As[string](r[5]), DeviceID: scan.As[string](r[6]), Credential: scan.As[string](r[7]), Partition: scan.As[int32](r[8]), Position: scan.As[string](r[9]),
+		Context: scan.As[string](r[11]), ReplayedAt: scan.Time(r[12]), ReplayedBy: scan.As[string](r[13]),
 	}}}, nil
 }
 
@@ -194,12 +187,12 @@ const aggregateQuery = `SELECT a.tenant, a.device_id, a.channel_key, a.window_st
 func aggregateUnit(r []any) ([]store.AggregateRow, error) {
 	return []store.AggregateRow{{
 		Aggregate: telemetry.Aggregate{
-			Tenant: as[string](r[0]), DeviceID: as[string](r[1]), ChannelKey: as[string](r[2]), WindowStart: at(r[3]), WindowLength: as[int64](r[4]),
-			Count: uint64(as[int64](r[5])), Min: as[float64](r[6]), Max: as[float64](r[7]), Sum: as[float64](r[8]), First: as[float64](r[9]), //nolint:gosec // a count
-			Last: as[float64](r[10]), P50: as[float64](r[11]), P95: as[float64](r[12]), P99: as[float64](r[13]), Revision: uint32(as[int32](r[14])), //nolint:gosec // it rises from 0
-			DeviceType: as[string](r[15]), FirstTime: at(r[16]), LastTime: at(r[17]), Final: true,
+			Tenant: scan.As[string](r[0]), DeviceID: scan.As[string](r[1]), ChannelKey: scan.As[string](r[2]), WindowStart: scan.Time(r[3]), WindowLength: scan.As[int64](r[4]),
+			Count: uint64(scan.As[int64](r[5])), Min: scan.As[float64](r[6]), Max: scan.As[float64](r[7]), Sum: scan.As[float64](r[8]), First: scan.As[float64](r[9]), //nolint:gosec // a count
+			Last: scan.As[float64](r[10]), P50: scan.As[float64](r[11]), P95: scan.As[float64](r[12]), P99: scan.As[float64](r[13]), Revision: uint32(scan.As[int32](r[14])), //nolint:gosec // it rises from 0
+			DeviceType: scan.As[string](r[15]), FirstTime: scan.Time(r[16]), LastTime: scan.Time(r[17]), Final: true,
 		},
-		State: as[[]byte](r[18]), StateUntil: at(r[19]),
+		State: scan.As[[]byte](r[18]), StateUntil: scan.Time(r[19]),
 	}}, nil
 }
 
@@ -208,11 +201,11 @@ const alarmQuery = `SELECT alarm_id, tenant, rule, device_id, channel_key, sever
 
 func alarmUnit(r []any) ([]telemetry.Alarm, error) {
 	a := telemetry.Alarm{
-		AlarmID: as[string](r[0]), Tenant: as[string](r[1]), Rule: as[string](r[2]), DeviceID: as[string](r[3]), ChannelKey: as[string](r[4]),
-		Severity: as[string](r[5]), State: telemetry.AlarmState(as[string](r[6])), Value: as[string](r[7]), RaisedAt: at(r[8]), AckedAt: at(r[9]),
-		ClearedAt: at(r[10]), PreviousValue: as[string](r[12]), Revision: uint32(as[int32](r[13])), //nolint:gosec // it rises from 0
+		AlarmID: scan.As[string](r[0]), Tenant: scan.As[string](r[1]), Rule: scan.As[string](r[2]), DeviceID: scan.As[string](r[3]), ChannelKey: scan.As[string](r[4]),
+		Severity: scan.As[string](r[5]), State: telemetry.AlarmState(scan.As[string](r[6])), Value: scan.As[string](r[7]), RaisedAt: scan.Time(r[8]), AckedAt: scan.Time(r[9]),
+		ClearedAt: scan.Time(r[10]), PreviousValue: scan.As[string](r[12]), Revision: uint32(scan.As[int32](r[13])), //nolint:gosec // it rises from 0
 	}
-	if detail := as[string](r[11]); detail != "" {
+	if detail := scan.As[string](r[11]); detail != "" {
 		a.Detail = []byte(detail)
 	}
 	return []telemetry.Alarm{a}, nil

@@ -9,6 +9,7 @@ import (
 	"github.com/millrace/millrace/pkg/store/duckdb"
 	"github.com/millrace/millrace/pkg/store/parquet"
 	"github.com/millrace/millrace/pkg/telemetry"
+	"github.com/millrace/millrace/services/standalone/internal/scan"
 )
 
 // Source is the embedded instance, which stands still: nobody writes either, and history is not maintained.
@@ -35,8 +36,8 @@ func (s *Source) days(ctx context.Context, table, column string) ([]chunk, error
 		if err != nil {
 			return nil, fmt.Errorf("count %s: %w", table, err)
 		}
-		from := telemetry.Time(as[int64](row[0]))
-		all = append(all, chunk{label: dayOf(from), from: from, to: from + day, units: uint64(as[int64](row[1]))}) //nolint:gosec // a count
+		from := telemetry.Time(scan.As[int64](row[0]))
+		all = append(all, chunk{label: dayOf(from), from: from, to: from + day, units: uint64(scan.As[int64](row[1]))}) //nolint:gosec // a count
 	}
 	return all, nil
 }
@@ -47,7 +48,7 @@ func (s *Source) whole(ctx context.Context, table string) ([]chunk, error) {
 		if err != nil {
 			return nil, fmt.Errorf("count %s: %w", table, err)
 		}
-		return []chunk{{units: uint64(as[int64](row[0]))}}, nil //nolint:gosec // a count
+		return []chunk{{units: uint64(scan.As[int64](row[0]))}}, nil //nolint:gosec // a count
 	}
 	return nil, fmt.Errorf("count %s: no answer", table)
 }
@@ -75,23 +76,5 @@ func dayOf(t telemetry.Time) string { return t.Std().Format("2006-01-02") }
 
 // rows yields the rows of a statement of ours; the values hold until the next one.
 func (s *Source) rows(ctx context.Context, statement string, args ...any) iter.Seq2[[]any, error] {
-	return func(yield func([]any, error) bool) {
-		result, err := s.DB.Rows(ctx, statement, args...)
-		if err != nil {
-			yield(nil, err)
-			return
-		}
-		defer result.Close() //nolint:contextcheck // it gives its connection back also when ctx has ended
-		for row, err := range result.Rows() {
-			if !yield(row, err) || err != nil {
-				return
-			}
-		}
-	}
-}
-
-// as returns v as a T, or T's zero value where it is none, as null is not.
-func as[T any](v any) T { //nolint:ireturn // a type parameter
-	out, _ := v.(T)
-	return out
+	return scan.Query(ctx, s.DB, statement, args...)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/store"
 	"github.com/millrace/millrace/pkg/telemetry"
+	"github.com/millrace/millrace/services/standalone/internal/scan"
 )
 
 // statesPart compares the states of windows that may still be corrected, which moved with the aggregates.
@@ -140,7 +141,7 @@ func (r *runner) checkpoints(ctx context.Context, name string, from store.Checkp
 		if err != nil {
 			return nil, fmt.Errorf("list the checkpoints of %s: %w", name, err)
 		}
-		all = append(all, checkpoint{worker: as[string](row[0]), task: as[string](row[1])})
+		all = append(all, checkpoint{worker: scan.As[string](row[0]), task: scan.As[string](row[1])})
 	}
 	for i := range all {
 		state, ok, err := from.Checkpoint(ctx, all[i].worker, all[i].task)

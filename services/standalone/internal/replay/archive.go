@@ -19,6 +19,7 @@ import (
 	"github.com/millrace/millrace/pkg/store/duckdb"
 	"github.com/millrace/millrace/pkg/store/parquet"
 	"github.com/millrace/millrace/pkg/telemetry"
+	"github.com/millrace/millrace/services/standalone/internal/scan"
 )
 
 // Files says where the archive of history is: on disk, or in a bucket; the zero Files has none.
@@ -191,13 +192,12 @@ func (c *Cold) rows(ctx context.Context, s slice) iter.Seq2[store.MessageRow, er
 		if len(c.files) == 0 {
 			return
 		}
-		result, err := c.query(ctx, s)
+		after, before, err := s.packed()
 		if err != nil {
 			yield(store.MessageRow{}, fmt.Errorf("read the archive: %w", err))
 			return
 		}
-		defer result.Close() //nolint:contextcheck // it gives its connection back also when ctx has ended
-		for r, err := range result.Rows() {
+		for r, err := range scan.Query(ctx, c.db, rowsQuery, s.share, int64(s.from), int64(s.to), after, before) {
 			var row store.MessageRow
 			if err == nil {
 				row, err = rowOf(r, int32(s.share)) //nolint:gosec // partitions are few
@@ -212,20 +212,18 @@ func (c *Cold) rows(ctx context.Context, s slice) iter.Seq2[store.MessageRow, er
 	}
 }
 
-func (c *Cold) query(ctx context.Context, s slice) (*duckdb.Result, error) {
-	after, before := int64(-1), int64(math.MaxInt64)
-	var err error
+// packed returns between which positions s is, as the archive has them.
+func (s *slice) packed() (after, before int64, err error) {
+	after, before = -1, math.MaxInt64
 	if !s.after.IsZero() {
 		if after, err = store.PackPosition(s.after); err != nil {
-			return nil, err
+			return 0, 0, err
 		}
 	}
 	if !s.before.IsZero() {
-		if before, err = store.PackPosition(s.before); err != nil {
-			return nil, err
-		}
+		before, err = store.PackPosition(s.before)
 	}
-	return c.db.Rows(ctx, rowsQuery, s.share, int64(s.from), int64(s.to), after, before)
+	return after, before, err
 }
 
 // foreign counts the rows of the time whose origin is of no partition of the log.
@@ -233,48 +231,30 @@ func (c *Cold) foreign(ctx context.Context, from, to telemetry.Time, partitions 
 	if len(c.files) == 0 {
 		return 0, nil
 	}
-	result, err := c.db.Rows(ctx, `SELECT count(*) FROM archive WHERE (origin_partition < 0 OR origin_partition >= ?)
-		AND ingest_time >= make_timestamp_ns(?) AND ingest_time < make_timestamp_ns(?)`, partitions, int64(from), int64(to))
-	if err != nil {
-		return 0, fmt.Errorf("read the archive: %w", err)
-	}
-	defer result.Close() //nolint:contextcheck // as above
-	for r, err := range result.Rows() {
+	for r, err := range scan.Query(ctx, c.db, `SELECT count(*) FROM archive WHERE (origin_partition < 0 OR origin_partition >= ?)
+		AND ingest_time >= make_timestamp_ns(?) AND ingest_time < make_timestamp_ns(?)`, partitions, int64(from), int64(to)) {
 		if err != nil {
 			return 0, fmt.Errorf("read the archive: %w", err)
 		}
-		n = as[int64](r[0])
+		n = scan.As[int64](r[0])
 	}
 	return n, nil
 }
 
 func rowOf(r []any, share int32) (store.MessageRow, error) {
-	props, err := store.ParseProperties(nil, []byte(as[string](r[12])))
+	props, err := store.ParseProperties(nil, []byte(scan.As[string](r[12])))
 	row := store.MessageRow{
 		Message: telemetry.Message{
-			Tenant: as[string](r[0]), DeviceID: as[string](r[1]), DeviceType: as[string](r[2]), ChannelKey: as[string](r[3]), ChannelType: as[string](r[4]),
-			ChannelValue: []byte(as[string](r[5])), EventTime: moment(r[7]), IngestTime: moment(r[8]), MessageID: as[string](r[9]),
-			Kind: store.ParseKind(as[string](r[10])), DeviceTime: moment(r[11]), Source: as[string](r[14]), Credential: as[string](r[15]),
-			Codec: as[string](r[16]), Properties: props,
+			Tenant: scan.As[string](r[0]), DeviceID: scan.As[string](r[1]), DeviceType: scan.As[string](r[2]), ChannelKey: scan.As[string](r[3]), ChannelType: scan.As[string](r[4]),
+			ChannelValue: []byte(scan.As[string](r[5])), EventTime: scan.Time(r[7]), IngestTime: scan.Time(r[8]), MessageID: scan.As[string](r[9]),
+			Kind: store.ParseKind(scan.As[string](r[10])), DeviceTime: scan.Time(r[11]), Source: scan.As[string](r[14]), Credential: scan.As[string](r[15]),
+			Codec: scan.As[string](r[16]), Properties: props,
 		},
-		Origin: bus.Origin{Partition: share, Position: store.UnpackPosition(as[int64](r[17]))},
+		Origin: bus.Origin{Partition: share, Position: store.UnpackPosition(scan.As[int64](r[17]))},
 	}
 	row.Value, row.HasValue = r[6].(float64)
-	if attributes := as[string](r[13]); attributes != "" {
+	if attributes := scan.As[string](r[13]); attributes != "" {
 		row.Attributes = []byte(attributes)
 	}
 	return row, err
-}
-
-// as returns v as a T, or T's zero value where it is none, as null is not.
-func as[T any](v any) T { //nolint:ireturn // a type parameter
-	out, _ := v.(T)
-	return out
-}
-
-func moment(v any) telemetry.Time {
-	if t, ok := v.(time.Time); ok {
-		return telemetry.At(t)
-	}
-	return 0
 }
