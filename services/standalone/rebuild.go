@@ -16,6 +16,7 @@ import (
 	"github.com/millrace/millrace/pkg/telemetry"
 	historywriter "github.com/millrace/millrace/services/history-writer"
 	"github.com/millrace/millrace/services/standalone/internal/damage"
+	"github.com/millrace/millrace/services/standalone/internal/scan"
 )
 
 const rebuildRest = time.Minute // between two attempts, and between looks for files that were set aside
@@ -167,14 +168,9 @@ func (p *plant) rebuildState(ctx context.Context) error {
 		seq, rows = seq+1, rows[:0]
 		return nil
 	}
-	result, err := p.db.Rows(ctx, newest)
-	if err != nil {
-		return fmt.Errorf("latest state from history: %w", err)
-	}
-	defer result.Close() //nolint:contextcheck // it ends a transaction, whatever has become of ctx
 	const batch = 10_000
 	total := 0
-	for values, err := range result.Rows() {
+	for values, err := range scan.Query(ctx, p.db, newest) {
 		if err == nil {
 			rows, err = appendNewest(rows, values)
 		}
