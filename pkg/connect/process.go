@@ -31,6 +31,7 @@ func Main(name string, run func(ctx context.Context, w *Worker) error) {
 		if err != nil {
 			return err
 		}
+		loops.DrainWithin(p.Drain / 5 * 4) // the rest is for what run does besides, and closing
 		w := &Worker{Process: p, Loops: loops}
 		defer func() { err = errors.Join(err, w.close()) }()
 		if err := w.keepInHand(); err != nil {

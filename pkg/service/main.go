@@ -77,6 +77,7 @@ func (g program) main() int {
 		_, _ = fmt.Fprintf(g.stderr, "%s: %v\n", g.name, err)
 		return 1
 	}
+	p.Drain = s.drain
 	return p.ExitCode(g.supervise(p, s))
 }
 
@@ -100,7 +101,7 @@ func (g program) supervise(p *Process, s settings) error {
 	}
 	defer stop()
 	p.Log.Info("starting", "process", p.Name, "version", p.Version, "config", p.ConfigFile)
-	return Supervise(ctx, p, g.signals, s.drain, g.run)
+	return Supervise(ctx, p, g.signals, g.run)
 }
 
 // background serves metrics and health until stop is called, which waits for the end; so they outlast the drain.

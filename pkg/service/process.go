@@ -50,6 +50,8 @@ type Process struct {
 	Health *Health
 	// Traces is a provider that does nothing unless an endpoint was configured, see Tracing.
 	Traces trace.TracerProvider
+	// Drain is how long the process may take to end after a signal: DefaultDrain, unless a main says otherwise.
+	Drain time.Duration
 	// Now is the clock.
 	Now        func() time.Time
 	Args       []string
@@ -72,6 +74,7 @@ func New(name string, o Options) (*Process, error) {
 		Version:    Version(),
 		Metrics:    prometheus.NewRegistry(),
 		Traces:     noop.NewTracerProvider(),
+		Drain:      DefaultDrain,
 		Now:        o.Now,
 		Args:       o.Args,
 		ConfigFile: o.ConfigFile,

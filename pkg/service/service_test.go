@@ -159,11 +159,12 @@ func TestSignals(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			p.Drain = tt.drain
 			signals := make(chan os.Signal, 2)
 			for range tt.signals {
 				signals <- syscall.SIGTERM
 			}
-			if err := Supervise(t.Context(), p, signals, tt.drain, tt.run); !errors.Is(err, tt.want) {
+			if err := Supervise(t.Context(), p, signals, tt.run); !errors.Is(err, tt.want) {
 				t.Errorf("got %v, want %v", err, tt.want)
 			}
 			if !errors.Is(p.Health.Ready(), ErrDraining) {

@@ -19,9 +19,9 @@ var (
 type Run func(ctx context.Context, p *Process) error
 
 // Supervise calls run and returns its error. The first signal ends run's context (its cause names the signal) and makes
-// the process unready; a second one, or drain elapsing, makes Supervise return while run is still busy, with
+// the process unready; a second one, or p.Drain elapsing, makes Supervise return while run is still busy, with
 // ErrSecondSignal or ErrDrainTimeout: the caller is to exit at once. context.Canceled after a signal counts as drained.
-func Supervise(ctx context.Context, p *Process, signals <-chan os.Signal, drain time.Duration, run Run) error {
+func Supervise(ctx context.Context, p *Process, signals <-chan os.Signal, run Run) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	done := make(chan error, 1) // one result, which nobody may be there to take
@@ -31,11 +31,11 @@ func Supervise(ctx context.Context, p *Process, signals <-chan os.Signal, drain 
 	case err := <-done:
 		return err
 	case s := <-signals:
-		p.Log.Info("draining, a second signal stops at once", "signal", s.String(), "at_most", drain)
+		p.Log.Info("draining, a second signal stops at once", "signal", s.String(), "at_most", p.Drain)
 		p.Health.Drain()
 		cancel(fmt.Errorf("signal: %v", s))
 	}
-	timeout := time.NewTimer(drain)
+	timeout := time.NewTimer(p.Drain)
 	defer timeout.Stop()
 	select {
 	case err := <-done:
@@ -49,6 +49,6 @@ func Supervise(ctx context.Context, p *Process, signals <-chan os.Signal, drain 
 	case <-signals:
 		return ErrSecondSignal
 	case <-timeout.C:
-		return fmt.Errorf("%w: %v", ErrDrainTimeout, drain)
+		return fmt.Errorf("%w: %v", ErrDrainTimeout, p.Drain)
 	}
 }

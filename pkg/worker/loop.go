@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,7 +66,7 @@ type Loop[Row any] struct {
 	CommitEvery  time.Duration
 	BatchRecords int           // most rows and publications that gather before a commit; 0 means 16384
 	BatchBytes   int           // most bytes of records, which rows may alias, that gather before a commit; 0 means 32 MiB
-	Drain        time.Duration // how long work in hand may outlive Run's context; 0 means 20 s
+	Drain        time.Duration // how long work in hand may outlive Run's context; 0 means what Metrics.DrainWithin says, else 20 s
 
 	Metrics *Metrics // nil counts nothing
 	Log     *slog.Logger
@@ -137,14 +138,14 @@ func (l *Loop[Row]) configured() (*Loop[Row], error) {
 	if c.BatchBytes <= 0 {
 		c.BatchBytes = defaultBatchBytes
 	}
-	if c.Drain <= 0 {
-		c.Drain = defaultDrain
-	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Metrics == nil {
 		c.Metrics = newMetrics()
+	}
+	if c.Drain <= 0 {
+		c.Drain = cmp.Or(c.Metrics.drain, defaultDrain)
 	}
 	return &c, nil
 }

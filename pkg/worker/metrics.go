@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -19,7 +20,8 @@ type Metrics struct {
 	rows, commits, retries, panics, hangs, isolations *prometheus.CounterVec // by worker
 	write                                             *prometheus.HistogramVec
 
-	inHandDir string // see KeepInHand
+	inHandDir string        // see KeepInHand
+	drain     time.Duration // see DrainWithin
 
 	mu      sync.Mutex
 	workers []*workerTrack
@@ -47,6 +49,10 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 // reads: a record with which the process has died several times becomes a dead letter. The directory must outlive the process, and may be that of
 // others on the machine. Call it before any loop runs.
 func (m *Metrics) KeepInHand(dir string) { m.inHandDir = dir }
+
+// DrainWithin sets how long work in hand may outlive the context of the loops that run from now on and say nothing of it themselves. It has to be
+// less than what the whole process has, so that a write that is slow is not cut short. Call it before any loop runs.
+func (m *Metrics) DrainWithin(d time.Duration) { m.drain = d }
 
 func newMetrics() *Metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {

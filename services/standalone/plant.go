@@ -58,6 +58,7 @@ func open(ctx context.Context, cfg Config, p *service.Process) (*plant, error) {
 	if err != nil {
 		return nil, err
 	}
+	loops.DrainWithin(p.Drain / 3) // the edge comes before the workers, and closing the stores after them
 	loops.KeepInHand(filepath.Join(cfg.Data, "in-hand"))
 	pl := &plant{cfg: cfg, process: p, log: p.Log, metrics: p.Metrics, loops: loops, reruns: reruns{reg: p.Metrics}, setAside: make(chan struct{}, 1)}
 	for _, step := range []func(context.Context) error{pl.openData, pl.openBook, pl.openKeys, pl.openBus, pl.openEmbedded, pl.openStores, pl.mend, pl.openFeed} {

@@ -92,7 +92,8 @@ func runCommand() command {
 					return err
 				}
 				// The first signal drains, which is Supervise's to begin and to bound.
-				return runInstance(context.WithoutCancel(ctx), p, cfg, env, options, drain)
+				p.Drain = drain
+				return runInstance(context.WithoutCancel(ctx), p, cfg, env, options)
 			}
 		},
 	}
@@ -120,13 +121,13 @@ func noArguments(args []string) error {
 }
 
 // runInstance runs until a signal; a second one ends the process at once.
-func runInstance(ctx context.Context, p *service.Process, cfg standalone.Config, env *Env, options standalone.Options, drain time.Duration) error {
+func runInstance(ctx context.Context, p *service.Process, cfg standalone.Config, env *Env, options standalone.Options) error {
 	traces, flush, err := service.Tracing(ctx, env.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT"), "millrace")
 	if err != nil {
 		return err
 	}
 	p.Traces = traces
-	err = service.Supervise(ctx, p, env.Signals, drain, func(ctx context.Context, p *service.Process) error {
+	err = service.Supervise(ctx, p, env.Signals, func(ctx context.Context, p *service.Process) error {
 		return standalone.Run(ctx, cfg, p, options)
 	})
 	const grace = 3 * time.Second
