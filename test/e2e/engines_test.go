@@ -167,7 +167,8 @@ func workers() []string {
 // start starts replica i of a worker.
 func (d *deployment) start(t *testing.T, name string, i int) {
 	t.Helper()
-	p := start(t, name, nil, "--config", d.config, "--log-format", "json")
+	// Engines on a busy machine may take long for a write that is in hand.
+	p := start(t, name, nil, "--config", d.config, "--log-format", "json", "--drain-timeout", "2m")
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	both := d.replicas[name]

@@ -21,6 +21,9 @@ import (
 // startPatience is how long a process may take to serve after a start, whatever it finds of its predecessor.
 const startPatience = 3 * time.Minute
 
+// drainTimeout is what a process is given to end after SIGTERM, and a little less than what the run waits for it.
+const drainTimeout = 50 * time.Second
+
 // process is one program that is started again and again. One goroutine uses it.
 type process struct {
 	name string
@@ -50,7 +53,7 @@ func (p *process) launch(ctx context.Context) error {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
 	cmd := exec.Command(p.path, p.args...)
-	cmd.Env, cmd.Stdout, cmd.Stderr = environment(), f, f
+	cmd.Env, cmd.Stdout, cmd.Stderr = append(environment(), "MILLRACE_DRAIN_TIMEOUT="+drainTimeout.String()), f, f
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt at the terminal is ours, not its
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
