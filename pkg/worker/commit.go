@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/store"
 )
 
@@ -114,10 +115,11 @@ func (s *share[Row]) write(ctx context.Context) (took time.Duration, err error) 
 	for _, p := range s.parts {
 		// A state is fenced by every partition that it covers, also where nothing came.
 		if p.progress.Through != p.written || s.stateful != nil {
-			commit.Spans = append(commit.Spans, store.Span{Partition: p.id, After: p.written, Through: s.covered(p)})
+			commit.Spans = append(commit.Spans, store.Span{Partition: p.id, After: p.written, Through: p.progress.Clone()})
 		}
 	}
 	if s.stateful != nil {
+		commit.Spans = append(commit.Spans, store.Span{Partition: s.stateID(), After: s.state, Through: bus.Progress{Through: s.nextState()}})
 		err = s.step(func() (err error) {
 			s.hand.commits(s.gathered)
 			s.snapshot, err = s.stateful.Snapshot(appendOutbox(s.snapshot[:0], s.out.Publish))

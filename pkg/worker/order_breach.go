@@ -21,7 +21,7 @@ func (s *share[Row]) commitEarly(ctx context.Context) error {
 	commit := store.Commit{Worker: s.loop.Worker}
 	for _, p := range s.parts {
 		if p.progress.Through != p.written {
-			commit.Spans = append(commit.Spans, store.Span{Partition: p.id, After: p.written, Through: s.covered(p)})
+			commit.Spans = append(commit.Spans, store.Span{Partition: p.id, After: p.written, Through: p.progress.Clone()})
 		}
 	}
 	if len(commit.Spans) == 0 {

@@ -10,53 +10,51 @@ import (
 	"github.com/millrace/millrace/pkg/store"
 )
 
-// ownerMark is a number that no partition has. The origin under it, in the progress that a task with a state writes, is no message's:
-// its sequence is the name of the life that wrote it.
+// stateTopic is the topic of the progress that counts the writes of a task with a state; there is no such topic.
 //
-// A fence compares positions alone. A zombie whose write ends at the same place as that of the next owner is told, as after a lost
-// answer, that it was written; but its rows and state are others, made at another time, and are not. By this mark it finds out.
-const ownerMark = 1 << 20
+// A fence compares positions, and a state also changes with the clock, where those of the log stand still: a zombie would write what its
+// own time has done to a state that is another's by then, and two owners' writes that end at the same place would pass for one. So each
+// write of a state also moves this position: its sequence counts, and its index names the life that wrote.
+const stateTopic = "state"
 
-// newOwner draws the name of a life.
-func newOwner() uint64 {
-	var b [8]byte
+// newOwner draws the name of a life: an index that every store can hold.
+func newOwner() uint32 {
+	var b [4]byte
 	_, _ = rand.Read(b[:]) // it never fails
-	return binary.LittleEndian.Uint64(b[:])>>1 | 1
+	return binary.LittleEndian.Uint32(b[:])>>8 | 1
 }
 
-// covered returns a copy of the progress of p, with the mark of s where the task has a state.
-func (s *share[Row]) covered(p *part) bus.Progress {
-	progress := p.progress.Clone()
-	if s.stateful != nil {
-		mark := bus.Origin{Partition: ownerMark, Position: bus.Position{Seq: s.owner}}
-		progress.Origins = append(progress.Origins, mark) // the last, since they are sorted
-	}
-	return progress
+func (s *share[Row]) stateID() bus.PartitionID {
+	return bus.PartitionID{Topic: stateTopic, Number: s.bus.Number}
 }
 
-// unmarked returns a copy of progress without a mark.
-func unmarked(progress bus.Progress) bus.Progress {
-	p := progress.Clone()
-	if n := len(p.Origins); n > 0 && p.Origins[n-1].Partition == ownerMark {
-		p.Origins = p.Origins[:n-1]
-	}
-	return p
+// nextState is where the progress of the state goes with the write that is made.
+func (s *share[Row]) nextState() bus.Position {
+	return bus.Position{Seq: s.state.Seq + 1, Index: s.owner}
 }
 
-// confirm asks whether what the store holds is what s has written, and not what another owner wrote of the same records.
+// findState reads where the progress of the state stands. It comes before the state itself is read: who writes in between is noticed.
+func (s *share[Row]) findState(ctx context.Context) error {
+	return s.retry(ctx, "find the progress of the state", func() error {
+		have, _, err := s.loop.Store.Progress(ctx, s.loop.Worker, s.stateID())
+		s.state = have.Through
+		return err
+	})
+}
+
+// confirm asks whether what the store holds is what s has written. A store without transactions may have taken two owners' writes.
 func (s *share[Row]) confirm(ctx context.Context) error {
-	p := s.parts[0]
 	var have bus.Progress
 	err := s.retry(ctx, "confirm the write", func() (err error) {
-		have, _, err = s.loop.Store.Progress(ctx, s.loop.Worker, p.id)
+		have, _, err = s.loop.Store.Progress(ctx, s.loop.Worker, s.stateID())
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	n := len(have.Origins)
-	if n == 0 || have.Origins[n-1].Partition != ownerMark || have.Origins[n-1].Seq == s.owner {
-		return nil
+	if want := s.nextState(); have.Through != want {
+		return fmt.Errorf("the state of task %s: it is at %v, of another owner, and was written as %v: %w", s.taskName(), have.Through, want, store.ErrFenced)
 	}
-	return fmt.Errorf("%v through %v: it is there, of another owner: %w", p.id, have.Through, store.ErrFenced)
+	s.state = have.Through
+	return nil
 }

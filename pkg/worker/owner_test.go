@@ -95,8 +95,8 @@ func TestAZombieWhoseWriteAnotherOwnerHasMadePublishesNothing(t *testing.T) {
 		w.table.set(func() {
 			w.table.before = func(context.Context, store.Commit, []text) error {
 				w.table.set(func() { // meanwhile the next owner writes the same record
-					owner := bus.Origin{Partition: 1 << 20, Position: bus.Position{Seq: 4}}
-					w.table.progress[telemetry0] = bus.Progress{Through: bus.Position{Seq: 2}, Origins: bus.Origins{owner}}
+					w.table.progress[telemetry0] = bus.Progress{Through: bus.Position{Seq: 2}}
+					w.table.progress[bus.PartitionID{Topic: "state"}] = bus.Progress{Through: bus.Position{Seq: 2, Index: 4}}
 					w.table.checkpoints["0"], w.table.before = []byte("2"), nil
 				})
 				return nil

@@ -28,8 +28,9 @@ type share[Row any] struct {
 	parts    []*part
 	upstream []upstream
 	task     Task[Row]
-	owner    uint64   // names this life in what it writes
-	stateful Stateful // nil where the task has no state, or there is nowhere to keep it
+	owner    uint32       // names this life in what it writes
+	state    bus.Position // how far the progress of the state is, see stateTopic
+	stateful Stateful     // nil where the task has no state, or there is nowhere to keep it
 	// accountant is the task where it keeps account, and the bus the progress; else nil.
 	accountant Accountant
 
@@ -145,7 +146,6 @@ func (s *share[Row]) resume(ctx context.Context, p *part) error {
 				"worker", s.loop.Worker, "partition", p.id.String(), "stored", from.Through.String(), "committed", committed.Through.String())
 		}
 	}
-	from = unmarked(from)
 	if !ok && s.loop.busProgress() && s.loop.Start.Newest {
 		if from.Through, err = p.End(ctx); err != nil {
 			return fmt.Errorf("find the end: %w", err)
@@ -177,6 +177,9 @@ func (s *share[Row]) restore(ctx context.Context) error {
 		return nil
 	}
 	s.stateful = stateful
+	if err := s.findState(ctx); err != nil {
+		return err
+	}
 	var state []byte
 	var found bool
 	err := s.retry(ctx, "read the checkpoint", func() (err error) {

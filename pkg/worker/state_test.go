@@ -137,6 +137,24 @@ func TestAStateIsFencedAlsoWhereNoRecordCame(t *testing.T) {
 	})
 }
 
+func TestAStateIsFencedAlsoWhereOnlyTimeHasPassed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newSummer(t)
+		w.start()
+		w.send("1")
+		settle(10 * time.Millisecond)
+		// Another owner told the sum by its own clock, before this one's tick: the log has not moved.
+		w.table.set(func() {
+			state := bus.PartitionID{Topic: "state"}
+			w.table.progress[state] = bus.Progress{Through: bus.Position{Seq: w.table.progress[state].Through.Seq + 1, Index: 4}}
+			w.table.checkpoints["0"] = []byte("1 1")
+		})
+		settle(5 * time.Second)
+		w.wantRows()
+		w.wantStop()
+	})
+}
+
 func TestATickIsIdleOnlyWhenNothingIsUnread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTester(t)
