@@ -11,6 +11,7 @@ replace (
 require (
 	github.com/millrace/millrace/loadtest v0.0.0
 	github.com/millrace/millrace/pkg v0.0.0
+	golang.org/x/sync v0.24.0
 )
 
 require (
@@ -103,7 +104,6 @@ require (
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/net v0.61.0 // indirect
 	golang.org/x/oauth2 v0.37.0 // indirect
-	golang.org/x/sync v0.24.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 	golang.org/x/time v0.16.0 // indirect
