@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/millrace/millrace/pkg/bus"
 )
@@ -92,11 +95,29 @@ func (l *Log) join(ctx context.Context, group string, topics []string) error {
 			if _, err := l.partition(id); err != nil {
 				return fmt.Errorf("topic %q: %w", topic, err)
 			}
-			c := commit{key: commitKey(group, id)}
-			if err := c.put(ctx, l, bus.Progress{}); err != nil {
+			if err := l.joinPartition(ctx, group, id); err != nil {
 				return fmt.Errorf("join on %s: %w", id, err)
 			}
 		}
 	}
 	return nil
+}
+
+// joinPartition tries until it is done: that a server does not answer for a while is no reason for a worker to end.
+func (l *Log) joinPartition(ctx context.Context, group string, id bus.PartitionID) error {
+	const pauseMax = time.Second
+	c := commit{key: commitKey(group, id)}
+	for wait := askAgain; ; wait = min(2*wait, pauseMax) {
+		err := c.put(ctx, l, bus.Progress{})
+		if err == nil || errors.Is(err, nats.ErrConnectionClosed) {
+			return err
+		}
+		if fault := l.fault(); fault != nil {
+			return fault
+		}
+		l.cfg.Log.Warn("cannot join the group yet, trying again", "group", group, "partition", id.String(), "error", err)
+		if !pause(ctx, wait) {
+			return err
+		}
+	}
 }

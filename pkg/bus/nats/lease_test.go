@@ -3,6 +3,7 @@ package nats_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -65,6 +66,40 @@ func TestAMemberTakesOverWithinTheLeaseAfterTheOwnerLostItsConnectionAndTheOwner
 	if err := within(t, "the end of the first subscription", one.done); !errors.Is(err, natsgo.ErrConnectionClosed) {
 		t.Errorf("Subscribe on a connection that was closed for good returned %v", err)
 	}
+}
+
+func TestAMemberThatCannotJoinYetJoinsWhenTheServerIsBack(t *testing.T) {
+	server := startProcess(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	tries := make(chan struct{}, 1000)
+	log := openLog(t, nats.Config{URL: server.url, Partitions: 1, Log: slog.New(told{slog.DiscardHandler, "cannot join the group yet, trying again", tries})})
+	server.kill()
+	m := join(ctx, log)
+	within(t, "an attempt that fails", tries)
+	within(t, "another attempt", tries)
+	server.start(t)
+	within(t, "the owner", m.started)
+	cancel()
+	if err := within(t, "the end of the subscription", m.done); err != nil {
+		t.Error(err)
+	}
+}
+
+// told is a log handler that tells of each record with a message.
+type told struct {
+	slog.Handler
+	message string
+	seen    chan<- struct{}
+}
+
+func (told) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h told) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == h.message {
+		h.seen <- struct{}{}
+	}
+	return nil
 }
 
 func TestAnOwnerKeepsItsSharesWhenTheServerIsKilledAndStartsAgainSoon(t *testing.T) {

@@ -91,7 +91,9 @@ func (p *process) kill() {
 func openLog(t *testing.T, cfg nats.Config) *nats.Log {
 	t.Helper()
 	cfg.Now, cfg.Synced = time.Now, true
-	cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	}
 	log, err := nats.Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
