@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/millrace/millrace/pkg/atomicfile"
 	"github.com/millrace/millrace/pkg/telemetry"
 )
 
@@ -78,28 +79,10 @@ func edit(name string, change func(*document) error) error {
 	if err != nil {
 		return err
 	}
-	return replace(name, append(b, '\n'))
-}
-
-// replace writes a file beside name, syncs it and puts it in name's place.
-func replace(name string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*.tmp") // mode 0600
-	if err != nil {
-		return err
+	if err := atomicfile.Write(name, append(b, '\n')); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
 	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", name, err), os.Remove(f.Name()))
-	}
-	dir, err := os.Open(filepath.Dir(name))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return nil
 }
 
 // Request says what Create makes: a device's key where Device is set, else an API token with Scopes.

@@ -9,10 +9,11 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/millrace/millrace/pkg/atomicfile"
 )
 
 const rememberEvery = time.Second // in which what was appended is remembered, at most
@@ -95,30 +96,10 @@ func (e *endsFile) change(f func(all map[string]knownStream) bool) error {
 	if err != nil {
 		return fmt.Errorf("remember the ends of the log: %w", err)
 	}
-	if err := replaceFile(e.path, append(append(body, '\n'), sumLine(body)...)); err != nil {
+	if err := atomicfile.Write(e.path, append(append(body, '\n'), sumLine(body)...)); err != nil {
 		return fmt.Errorf("remember the ends of the log: %w", err)
 	}
 	return nil
-}
-
-// replaceFile puts b into path in one step.
-func replaceFile(path string, b []byte) error {
-	f, err := os.Create(path + ".tmp") //nolint:gosec // a path of the configuration
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // reached notes that everything through seq is on disk.
