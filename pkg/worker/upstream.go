@@ -36,8 +36,8 @@ func (s *share[Row]) findUpstream(ctx context.Context) error {
 	return nil
 }
 
-// complete returns the time before which the task has everything that was appended to its topics, or will be from what upstream holds;
-// 0 where something of the share is unread.
+// complete returns the time before which the task has everything that was appended to its topics, and what upstream made of all that was
+// appended to theirs; 0 where something of the share is unread.
 func (s *share[Row]) complete(ctx context.Context, now telemetry.Time) telemetry.Time {
 	through := now
 	if !s.moved() {
