@@ -72,9 +72,17 @@ torture: ## break it while devices send: SEEDS=20 MESSAGES=1000000, SET=embedded
 	go run ./test/torture/cmd/torture --set $(SET) --seed $(SEED) --seeds $(SEEDS) --messages $(MESSAGES) $(TORTURE)
 
 # RACE_WITHOUT leaves out the packages that it matches; as everywhere in make, a $$ is written twice.
+# What uses testing/synctest runs its goroutines on one P: the timers of a bubble share one context of the race detector, which corrupts itself when
+# two threads start timers that are due (go.dev/issue/78156). What happens before what is still checked.
 RACE_WITHOUT ?= ^$$
 race: ## every package's tests under the race detector
-	go test -race -shuffle=on -short -timeout 20m $$(go list $(addsuffix /...,$(filter-out ./test/e2e,$(MODULES))) | grep -vE '$(RACE_WITHOUT)')
+	@set -eo pipefail; failed=0; \
+	packages="$$(go list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}}' \
+	  $(addsuffix /...,$(filter-out ./test/e2e,$(MODULES))) | WITHOUT='$(RACE_WITHOUT)' awk '$$1 !~ ENVIRON["WITHOUT"]')"; \
+	race() { [ -z "$$2" ] || (set -x; go test -race -shuffle=on -short -timeout 20m $$1 $$2) || failed=1; }; \
+	race '' "$$(awk '!/ testing\/synctest/ {print $$1}' <<<"$$packages")"; \
+	race -cpu=1 "$$(awk '/ testing\/synctest/ {print $$1}' <<<"$$packages")"; \
+	exit $$failed
 
 $(LINT): tools/go.mod
 	GOWORK=off go -C tools build -o ../$(BIN)/ tool
