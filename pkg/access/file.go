@@ -10,10 +10,10 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/millrace/millrace/pkg/atomicfile"
+	"github.com/millrace/millrace/pkg/filelock"
 	"github.com/millrace/millrace/pkg/telemetry"
 )
 
@@ -60,14 +60,11 @@ func edit(name string, change func(*document) error) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 		return err
 	}
-	lock, err := os.OpenFile(name+".lock", os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the operator names the file
+	lock, err := filelock.Take(name + ".lock")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = lock.Close() }()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return fmt.Errorf("lock %s: %w", lock.Name(), err)
-	}
 	doc, err := read(name)
 	if err != nil {
 		return err

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/millrace/millrace/pkg/bus"
 	"github.com/millrace/millrace/pkg/bus/mem"
+	"github.com/millrace/millrace/pkg/filelock"
 	"github.com/millrace/millrace/pkg/store"
 	"github.com/millrace/millrace/pkg/telemetry"
 	"github.com/millrace/millrace/pkg/worker"
@@ -153,14 +153,11 @@ func takePage(t *testing.T, dir string) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Create(filepath.Join(dir, "keeper-0"))
+	f, err := filelock.Try(filepath.Join(dir, "keeper-0"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.Close() })
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // late is a task whose first life hangs in its first snapshot, and whose second one in its first record.

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+
+	"github.com/millrace/millrace/pkg/filelock"
 )
 
 // pagesMax is how many processes may keep notes of one share at a time in one directory: one that was stopped, and wakes, has its page still.
@@ -37,15 +39,8 @@ func lockPage(file string) (*os.File, error) {
 		if n > 0 {
 			name = file + "." + strconv.Itoa(n)
 		}
-		f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the directory is the operator's choice
-		if err != nil {
-			return nil, err
-		}
-		if err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
-			return f, nil
-		}
-		if err = errors.Join(err, f.Close()); !errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("lock %s: %w", name, err)
+		if f, err := filelock.Try(name); !errors.Is(err, filelock.ErrHeld) {
+			return f, err
 		}
 	}
 	return nil, fmt.Errorf("%s: %d processes have such a page", file, pagesMax)

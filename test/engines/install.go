@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/millrace/millrace/pkg/filelock"
 )
 
 // downloads are tried again after these pauses, since the machines of CI share their way to the registries.
@@ -79,20 +81,16 @@ func lock(ctx context.Context, path string) (unlock func() error, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // PostgreSQL runs as another user below it
 		return nil, err
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // a file of ours
-	if err != nil {
-		return nil, err
-	}
 	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		f, err := filelock.Try(path)
 		if err == nil {
 			return f.Close, nil
 		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+		if !errors.Is(err, filelock.ErrHeld) {
+			return nil, err
 		}
-		if err := pause(ctx, pollEvery); err != nil {
-			return nil, errors.Join(fmt.Errorf("lock %s: another program holds it: %w", path, err), f.Close())
+		if cut := pause(ctx, pollEvery); cut != nil {
+			return nil, errors.Join(err, cut)
 		}
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -17,6 +19,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"github.com/millrace/millrace/pkg/filelock"
 )
 
 const (
@@ -52,7 +56,7 @@ type Server struct {
 	cfg      EmbeddedConfig // its Addr with the port that was found
 	bridge   *serverLog
 	password string
-	unlock   func()
+	lock     *os.File     // of the folder
 	own      atomic.Int64 // connections that Connect made and that are not closed
 	stop     context.CancelFunc
 	running  sync.WaitGroup
@@ -69,12 +73,12 @@ func Embedded(ctx context.Context, cfg EmbeddedConfig) (*Server, error) {
 		return nil, fmt.Errorf("start the embedded NATS server: %w", err)
 	}
 	var err error
-	if s.unlock, err = lockDir(cfg.Dir); err != nil {
+	if s.lock, err = lockDir(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("start the embedded NATS server: %w", err)
 	}
 	s.bridge = &serverLog{log: cfg.Log.With("part", "nats-server"), unwritten: make(chan struct{}, 1)}
 	if err := s.start(ctx); err != nil {
-		s.unlock()
+		_ = s.lock.Close()
 		return nil, fmt.Errorf("start the embedded NATS server in %s: %w", cfg.Dir, err)
 	}
 	var life context.Context
@@ -196,7 +200,15 @@ func (s *Server) Shutdown() {
 	srv := s.srv.Load()
 	srv.Shutdown()
 	srv.WaitForShutdown()
-	s.unlock()
+	_ = s.lock.Close()
+}
+
+// lockDir keeps a second server out of dir, which would ruin what the first one writes.
+func lockDir(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, err
+	}
+	return filelock.Try(filepath.Join(dir, "lock"))
 }
 
 // gate asks Authorize, except for this process's own connections.

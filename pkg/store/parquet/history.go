@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/millrace/millrace/pkg/bus"
+	"github.com/millrace/millrace/pkg/filelock"
 	"github.com/millrace/millrace/pkg/store"
 	"github.com/millrace/millrace/pkg/store/gather"
 )
@@ -18,10 +20,10 @@ var ErrClosed = gather.ErrClosed
 
 // History keeps history in one folder. It implements store.HistoryWriter and store.History and is safe for concurrent use.
 type History struct {
-	cfg    Config
-	unlock func() error
-	stop   context.CancelFunc
-	done   sync.WaitGroup
+	cfg  Config
+	lock *os.File // of the folder
+	stop context.CancelFunc
+	done sync.WaitGroup
 
 	commitMu sync.Mutex // one manifest at a time; taken before mu, never within
 	upkeepMu sync.Mutex // one Maintain at a time
@@ -59,12 +61,12 @@ func Open(ctx context.Context, cfg Config) (*History, error) {
 	if err := cfg.FS.MkdirAll(filepath.Dir(cfg.Manifest)); err != nil {
 		return nil, fmt.Errorf("history: open %s: %w", cfg.Dir, err)
 	}
-	unlock, err := lockDir(cfg.Dir)
+	lock, err := filelock.Try(filepath.Join(cfg.Dir, lockName))
 	if err != nil {
 		return nil, fmt.Errorf("history: open %s: %w", cfg.Dir, err)
 	}
 	h := &History{
-		cfg: cfg, unlock: unlock,
+		cfg: cfg, lock: lock,
 		catalog: catalog{readers: map[uint64]int{}},
 	}
 	h.rows = gather.New(&h.mu, gather.Config{
@@ -72,7 +74,7 @@ func Open(ctx context.Context, cfg Config) (*History, error) {
 		Failed: h.closeFailed, Grew: cfg.Metrics.memory, Now: cfg.Now,
 	})
 	if err := h.recover(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("history: open %s: %w", cfg.Dir, err), unlock())
+		return nil, errors.Join(fmt.Errorf("history: open %s: %w", cfg.Dir, err), lock.Close())
 	}
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	h.stop = stop
@@ -131,5 +133,5 @@ func (h *History) abandon() error {
 	h.rows.Stop()
 	h.stop()
 	h.done.Wait()
-	return h.unlock()
+	return h.lock.Close()
 }
