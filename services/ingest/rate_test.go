@@ -30,6 +30,24 @@ func TestBadRecordsWithoutADeviceCountForTheirSenderAlone(t *testing.T) {
 	}
 }
 
+func TestABodyOfSeveralDevicesCountsForEachByItsPart(t *testing.T) {
+	r := start(t, setup{cfg: func(c *ingest.Config) { c.Limits.BytesPerSecond, c.Limits.BytesBurst = 1, 15_000 }})
+	message := func(device string) string {
+		return `{"MessageType":"Channel","DeviceId":"` + device + `","ChannelKey":"n","ChannelValue":1,"pad":"` + strings.Repeat("x", 50) + "\"}\n"
+	}
+	for range 2 {
+		if status := r.post("", "/v1/messages", message("quiet")+strings.Repeat(message("loud"), 99)); status != http.StatusAccepted {
+			t.Fatalf("HTTP %d, want 202", status)
+		}
+	}
+	if status := r.post("", "/v1/messages", message("quiet")); status != http.StatusAccepted {
+		t.Errorf("HTTP %d for the device with two messages, want 202", status)
+	}
+	if status := r.post("", "/v1/messages", message("quiet")+message("loud")); status != http.StatusTooManyRequests {
+		t.Errorf("HTTP %d for the device with 198 messages, want 429", status)
+	}
+}
+
 func TestMessagesOnUnknownTopicsAreHeldToTheRate(t *testing.T) {
 	r := start(t, setup{cfg: slow})
 	w := r.raw(mqtt.Version311)

@@ -27,7 +27,7 @@ func messageLimits() []limit {
 		{"message id as the device wrote it", "pkg/telemetry:MessageIDMax", "bytes", "a hash of it is kept in its place"},
 		{"messages of one device a second", "ingest.limits.messages_per_second", "", "HTTP 429 with `Retry-After`; MQTT 5, QoS 1 and 2: 0x97; MQTT 3.1.1 and QoS 0: its connection is read more slowly"},
 		{"messages of one device at once, beyond its rate", "ingest.limits.messages_burst", "", "as above"},
-		{"bytes of one device a second", "ingest.limits.bytes_per_second", "", "as above; a body counts as it is unpacked"},
+		{"bytes of one device a second", "ingest.limits.bytes_per_second", "", "as above; a body counts as it is unpacked, and one of several devices for each by its part of the messages"},
 		{"bytes of one device at once, beyond its rate", "ingest.limits.bytes_burst", "", "as above"},
 		{"messages of all devices a second, at one edge", "ingest.limits.tenant_messages_per_second", "", "0 is no limit. Beyond it devices that have sent more than an equal share of the present second are answered as above; who has not had its share is taken"},
 		{"bytes of all devices a second, at one edge", "ingest.limits.tenant_bytes_per_second", "", "likewise"},

@@ -243,20 +243,27 @@ func senderOf(in *telemetry.Input) string {
 	return "/" + in.Credential
 }
 
-// charge counts the messages of each device; what was rejected counts for the device of the topic, as do the bytes of all, or
-// for that of the first message where the topic names none.
+// charge counts the messages of each device; what was rejected counts for senderOf. The bytes of a body whose topic or path names a device are
+// that device's; of any other body each device has as many parts as it has messages in it.
 func (b *Batch) charge(in *telemetry.Input, rejected int, forced bool) (wait time.Duration, over Quota) {
 	limit := b.p.limit
 	if limit == nil {
 		return 0, QuotaNone
 	}
-	now, bytes := int64(in.IngestTime), int64(len(in.Body))
-	payer := senderOf(in)
-	if in.DeviceID == "" && len(b.msgs) > 0 {
-		payer = b.msgs[0].DeviceID
+	now, payer := int64(in.IngestTime), senderOf(in)
+	body, all := int64(len(in.Body)), int64(len(b.msgs)+rejected)
+	named := in.DeviceID != "" || all == 0 // one pays for all bytes
+	bytes := func(name string, messages int64) (share int64) {
+		if !named {
+			return body * messages / all
+		}
+		if name == payer {
+			share, body = body, 0
+		}
+		return share
 	}
-	more := func(name string, messages, bytes int64) bool {
-		w, o := limit.charge(name, messages, bytes, now, forced)
+	more := func(name string, messages int64) bool {
+		w, o := limit.charge(name, messages, bytes(name, messages), now, forced)
 		if wait = max(wait, w); o != QuotaNone {
 			over = o
 		}
@@ -267,20 +274,13 @@ func (b *Batch) charge(in *telemetry.Input, rejected int, forced bool) (wait tim
 		for n < len(b.msgs) && b.msgs[n].DeviceID == b.msgs[i].DeviceID {
 			n++
 		}
-		share := int64(0)
-		if b.msgs[i].DeviceID == payer {
-			share, bytes = bytes, 0
-		}
-		if !more(b.msgs[i].DeviceID, int64(n-i), share) {
+		if !more(b.msgs[i].DeviceID, int64(n-i)) {
 			return wait, over
 		}
 		i = n
 	}
-	if rejected > 0 && !more(senderOf(in), int64(rejected), 0) {
-		return wait, over
-	}
-	if bytes > 0 {
-		more(payer, 0, bytes)
+	if rejected > 0 || named && body > 0 {
+		more(payer, int64(rejected))
 	}
 	return wait, over
 }
