@@ -70,7 +70,8 @@ type Partition interface {
 	// Committed returns what Commit last recorded for the group; ok is false where there is nothing.
 	Committed(ctx context.Context) (progress Progress, ok bool, err error)
 	// Commit durably records the progress of the group. Where a store keeps the progress itself, the commit only tells the
-	// log what it may trim. A commit that is behind an earlier one changes nothing.
+	// log what it may trim. A commit that is behind an earlier one changes nothing. ErrLost says that the member no longer owns the
+	// share, where the log knows that.
 	Commit(ctx context.Context, progress Progress) error
 	// End returns the position of the newest record, zero in an empty partition.
 	End(ctx context.Context) (Position, error)

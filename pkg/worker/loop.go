@@ -89,11 +89,12 @@ func (l *Loop[Row]) Run(ctx context.Context) error {
 	for {
 		err := c.Bus.Subscribe(ctx, c.Worker, c.topics(), func(owning context.Context, share bus.Share) error {
 			err := c.own(owning, share, track)
-			if err == nil || owning.Err() == nil || ctx.Err() != nil || final(err) {
+			lost := errors.Is(err, bus.ErrLost) || owning.Err() != nil && ctx.Err() == nil && !final(err)
+			if err == nil || !lost {
 				return err
 			}
-			// The share was lost, and the log has what could not be finished for its next owner.
-			c.Log.WarnContext(ctx, "a share was lost before its work was finished", "worker", c.Worker, "error", err)
+			// The log has what could not be finished for the share's next owner.
+			c.Log.WarnContext(ctx, "a share was lost before its work was committed", "worker", c.Worker, "error", err)
 			return nil
 		})
 		switch {

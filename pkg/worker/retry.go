@@ -70,7 +70,7 @@ func final(err error) bool {
 	if _, over := errors.AsType[*failed](err); over {
 		return true
 	}
-	return errors.Is(err, store.ErrFenced) || errors.Is(err, bus.ErrTooLarge) || errors.Is(err, bus.ErrUnknownTopic) ||
+	return errors.Is(err, store.ErrFenced) || errors.Is(err, bus.ErrLost) || errors.Is(err, bus.ErrTooLarge) || errors.Is(err, bus.ErrUnknownTopic) ||
 		errors.Is(err, bus.ErrClosed) || errors.Is(err, bus.ErrAhead)
 }
 

@@ -131,10 +131,11 @@ func (p *process) stop(t *testing.T) {
 // instance is a running `millrace run`.
 type instance struct {
 	*process
-	data string // its data directory
-	http string // base URL
-	mqtt string // host:port
-	nats string // URL
+	data string   // its data directory
+	http string   // base URL
+	mqtt string   // host:port
+	nats string   // URL
+	sets []string // what replay is told of the configuration
 }
 
 // run starts `millrace run` on free ports with its data in dir and waits until it takes messages.

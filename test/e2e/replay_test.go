@@ -123,7 +123,7 @@ var passed = regexp.MustCompile(`(\d+) records passed: (\d+) from the log, (\d+)
 // replay runs millrace replay and returns how many records passed from the log and from the archive.
 func (in *instance) replay(t *testing.T, worker, into string, args ...string) (fromLog, fromArchive int) {
 	t.Helper()
-	args = append([]string{"replay", "--worker", worker, "--into", into}, args...)
+	args = append(append([]string{"replay", "--worker", worker, "--into", into}, in.sets...), args...)
 	if in.data != "" {
 		args = append(args, "--data", in.data)
 	}
@@ -197,7 +197,20 @@ func TestAStoreIsMadeAnewFromTheLogWhileTheInstanceRunsAndGoesOnWhereItWasKilled
 }
 
 func TestWhatTheLogHasNoMoreComesFromTheArchiveOnce(t *testing.T) {
-	in := run(t, t.TempDir(), "--set", "bus.retention.age=1s", "--set", "history.segment_age=1s")
+	bucket := []string{"--set", "history.retention=24h", "--set", "archive.file_age=1s", "--set"}
+	for name, cold := range map[string][]string{"files of history": nil, "object storage": append(bucket, "archive.url=file://"+t.TempDir())} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			replayTrimmed(t, cold)
+		})
+	}
+}
+
+// replayTrimmed makes stores anew of what an instance, configured with cold, has on its log in part only.
+func replayTrimmed(t *testing.T, cold []string) {
+	t.Helper()
+	in := run(t, t.TempDir(), append([]string{"--set", "bus.retention.age=1s", "--set", "history.segment_age=1s"}, cold...)...)
+	in.sets = cold
 	const n, later = 20_000, 1000
 	sendPast(t, in, 0, n)
 	in.settled(t, historySum, n+n/50)

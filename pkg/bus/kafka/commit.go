@@ -22,8 +22,6 @@ const (
 	commitPause  = 200 * time.Millisecond // while the group settles anew
 )
 
-var errLost = errors.New("the share is another member's, or nobody's")
-
 // commit is the progress of a group on one partition of a share: as an offset that Kafka's own tools understand, with the progress
 // itself in its metadata. Where the two disagree, somebody has reset the offset, and that counts.
 type commit struct {
@@ -153,7 +151,7 @@ func (c *commit) write(ctx context.Context, progress bus.Progress) error {
 func (c *commit) commitOffset(ctx context.Context, what kafkago.OffsetCommit) error {
 	id, generation := c.member.standing()
 	if c.term.over.Load() {
-		return errLost
+		return bus.ErrLost
 	}
 	res, err := c.member.log.client.OffsetCommit(ctx, &kafkago.OffsetCommitRequest{
 		GroupID: c.member.group, GenerationID: int(generation), MemberID: id,
@@ -167,7 +165,7 @@ func (c *commit) commitOffset(ctx context.Context, what kafkago.OffsetCommit) er
 		return fmt.Errorf("%w: offset commit", errReply)
 	}
 	if errors.Is(list[0].Error, kafkago.UnknownMemberId) {
-		return fmt.Errorf("%w: %w", errLost, list[0].Error)
+		return fmt.Errorf("%w: %w", bus.ErrLost, list[0].Error)
 	}
 	return list[0].Error
 }
