@@ -10,6 +10,8 @@ LDFLAGS  := -s -w
 FUZZTIME ?= 20s
 # golangci-lint is built from tools/go.mod, so its version is pinned there.
 LINT     := $(BIN)/golangci-lint
+# A line for each package: its path, and what its tests import.
+LIST_TESTS := go list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}}'
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,7 +55,7 @@ test-engines: $(ENGINES) ## the drivers' tests on the real engines; starts and e
 # machine stand before it) does not begin, and that is said.
 engine-tests:
 	@set -eo pipefail; : "$${MILLRACE_ENGINES:?make test-engines sets it}"; \
-	list() { go list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}}' work | \
+	list() { $(LIST_TESTS) work | \
 	  awk -v own="$$1" '/pkg\/enginetest/ && ($$1 ~ /test\/e2e/) == own {print $$1}' | sort -u; }; \
 	drivers="$$(list 0)"; e2e="$$(list 1)"; failed=0; \
 	part() { if [ "$$(($$(date +%s) + $$1 * 60))" -ge "$${ENGINE_TESTS_UNTIL:-9999999999}" ]; then echo "LEFT OUT for want of time: $$2"; return; fi; \
@@ -77,8 +79,7 @@ torture: ## break it while devices send: SEEDS=20 MESSAGES=1000000, SET=embedded
 RACE_WITHOUT ?= ^$$
 race: ## every package's tests under the race detector
 	@set -eo pipefail; failed=0; \
-	packages="$$(go list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}}' \
-	  $(addsuffix /...,$(filter-out ./test/e2e,$(MODULES))) | WITHOUT='$(RACE_WITHOUT)' awk '$$1 !~ ENVIRON["WITHOUT"]')"; \
+	packages="$$($(LIST_TESTS) $(addsuffix /...,$(filter-out ./test/e2e,$(MODULES))) | WITHOUT='$(RACE_WITHOUT)' awk '$$1 !~ ENVIRON["WITHOUT"]')"; \
 	race() { [ -z "$$2" ] || (set -x; go test -race -shuffle=on -short -timeout 20m $$1 $$2) || failed=1; }; \
 	race '' "$$(awk '!/ testing\/synctest/ {print $$1}' <<<"$$packages")"; \
 	race -cpu=1 "$$(awk '/ testing\/synctest/ {print $$1}' <<<"$$packages")"; \

@@ -13,16 +13,22 @@ import (
 	"github.com/millrace/millrace/pkg/store"
 )
 
+// startInHand starts a worker that has written a, and has b in hand.
+func (w *tester) startInHand() {
+	w.t.Helper()
+	w.loop.CommitEvery = time.Hour
+	w.start()
+	w.send("a")
+	settle(time.Second)
+	w.send("b")
+	settle(time.Second)
+	w.wantRows("a")
+}
+
 func TestADrainFinishesWhatIsInHand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTester(t)
-		w.loop.CommitEvery = time.Hour
-		w.start()
-		w.send("a")
-		settle(time.Second)
-		w.send("b")
-		settle(time.Second)
-		w.wantRows("a")
+		w.startInHand()
 		w.table.set(func() { // slow, but within the Drain
 			w.table.before = func(ctx context.Context, _ store.Commit, _ []text) error {
 				<-time.After(5 * time.Second)
@@ -81,12 +87,7 @@ func drainThatCannotFinish(t *testing.T, told, most time.Duration) {
 func TestADrainWhoseShareIsAnothersByNowIsACleanEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTester(t)
-		w.loop.CommitEvery = time.Hour
-		w.start()
-		w.send("a")
-		settle(time.Second)
-		w.send("b")
-		settle(time.Second)
+		w.startInHand()
 		w.log.SetFaults(mem.Faults{BeforeCommit: func(context.Context, string, bus.PartitionID, bus.Progress) error { return bus.ErrLost }})
 		began := time.Now()
 		w.wantStop()

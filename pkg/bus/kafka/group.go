@@ -79,7 +79,6 @@ type member struct {
 	rejoin   bool      // the next thing to do, when nothing is out
 	out      bool      // no member at present: it joins again when every own has returned
 	told     bool      // a warning that it cannot join was written
-	leaving  bool      // it does not join any more, and finishes what is in hand
 	fatal    error
 
 	mu         sync.Mutex
@@ -123,13 +122,15 @@ func (m *member) run(ctx context.Context) error {
 			m.rejoin = false
 			m.join(life, leave)
 		}
-		if life.Err() != nil && len(m.terms) == 0 {
-			break
+		if life.Err() != nil {
+			if len(m.terms) == 0 {
+				break
+			}
+			m.rejoin = false // it comes to no new deal, and hears by its beats when that is made without it
 		}
 		select {
 		case <-done:
 			done = nil
-			m.leaving = true
 			m.endAll()
 		case t := <-m.returned:
 			m.hasReturned(life, leave, t)
@@ -182,11 +183,10 @@ func (m *member) hasReturned(life context.Context, leave func(), t *term) {
 	}
 }
 
-// beat tells the coordinator that the member lives, and hears whether the group is to be dealt anew. One that leaves does not come to a new
-// deal, and hears when that has been made without it.
+// beat tells the coordinator that the member lives, and hears whether the group is to be dealt anew.
 func (m *member) beat(ctx context.Context) {
 	id, generation := m.standing()
-	if m.out || m.rejoin && !m.leaving || id == "" || m.log.fault() != nil {
+	if m.out || m.rejoin || id == "" || m.log.fault() != nil {
 		return
 	}
 	ctx, cancel := m.log.bounded(ctx, m.log.cfg.Lease/beatPatience)
